@@ -1,5 +1,6 @@
 //! The storage engine: a copy-on-write file system.
 
+pub mod defects;
 pub mod error;
 pub mod options;
 pub mod store;
