@@ -1,0 +1,2 @@
+//! The `powerfail` command.
+fn main() {}

@@ -1,0 +1,18 @@
+//! The choosers: sources of numbers turned into decisions. The only module that may own a random
+//! generator, always seeded by its caller.
+
+mod bytes;
+mod exhaustive;
+mod pct;
+mod pos;
+mod random;
+mod replay;
+mod round_robin;
+
+pub use bytes::Bytes;
+pub use exhaustive::Exhaustive;
+pub use pct::Pct;
+pub use pos::Pos;
+pub use random::{Dice, Random};
+pub use replay::{Move, Replay, moves};
+pub use round_robin::RoundRobin;

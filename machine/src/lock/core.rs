@@ -1,0 +1,319 @@
+//! The queue behind every lock.
+
+use super::lockdep::Held;
+use super::{LockClass, Mode, Range};
+use crate::event::{Access, Event, Object, Site};
+use crate::machine::{Fairness, Machine, Server, Status, Stopped, TaskId, Waiting};
+use crate::task::Task;
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::panic::Location;
+use std::rc::Rc;
+
+static ACQUIRE: Site = Site::new("lock.acquire");
+
+/// Who holds a granted range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Task(TaskId),
+    /// An asynchronous IO, to which a task moved its guard.
+    Token,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Grant {
+    hold: u32,
+    range: Range,
+    mode: Mode,
+    holder: Holder,
+}
+
+pub(super) struct Core {
+    pub(super) instance: (u64, u64),
+    class: &'static LockClass,
+    id: u32,
+    epoch: u32,
+    machine: Machine,
+    granted: RefCell<SmallVec<[Grant; 2]>>,
+    queue: RefCell<SmallVec<[Rc<Waiter>; 2]>>,
+}
+
+/// One lock's share of a request.
+pub(super) struct Part {
+    pub(super) core: Rc<Core>,
+    pub(super) range: Cell<Range>,
+    pub(super) resolve: Option<Rc<dyn Fn() -> Range>>,
+    mode: Mode,
+    hold: u32,
+}
+
+struct Waiter {
+    task: TaskId,
+    parts: SmallVec<[Part; 2]>,
+    granted: Cell<bool>,
+    place: &'static Location<'static>,
+}
+
+/// A held range; released when dropped. No scheduling point in the release.
+pub struct Guard {
+    core: Rc<Core>,
+    hold: u32,
+    range: Range,
+}
+
+impl Part {
+    pub(super) fn new(core: &Rc<Core>, range: Range, mode: Mode) -> Self {
+        let hold = core.machine.new_lock_id();
+        Part { core: core.clone(), range: Cell::new(range), resolve: None, mode, hold }
+    }
+
+    /// Whether a following part of the same lock overlaps or touches this one.
+    pub(super) fn absorbs(&self, next: &Part) -> bool {
+        let (mine, theirs) = (self.range.get(), next.range.get());
+        Rc::ptr_eq(&self.core, &next.core) && theirs.start <= mine.end.saturating_add(1)
+    }
+
+    pub(super) fn absorb(&mut self, next: &Part) {
+        debug_assert!(self.absorbs(next));
+        let (mine, theirs) = (self.range.get(), next.range.get());
+        self.range.set(Range::new(mine.start, mine.end.max(theirs.end)));
+        if next.mode == Mode::Write {
+            self.mode = Mode::Write;
+        }
+    }
+
+    fn current_range(&self) -> Range {
+        if let Some(resolve) = &self.resolve {
+            self.range.set(resolve());
+        }
+        self.range.get()
+    }
+
+    fn conflicts_with(&self, range: &Range, mode: Mode) -> bool {
+        self.current_range().overlaps(range) && !(self.mode == Mode::Read && mode == Mode::Read)
+    }
+
+    /// Whether this part can be granted now. `me` is the waiter it belongs to, if it is queued.
+    fn is_grantable(&self, me: Option<&Rc<Waiter>>) -> bool {
+        let range = self.current_range();
+        if self.core.has_conflict(&range, self.mode) {
+            return false;
+        }
+        let fairness = self.core.machine.0.config.get().fairness;
+        let queue = self.core.queue.borrow();
+        let mut ahead = true;
+        for other in queue.iter() {
+            if me.is_some_and(|me| Rc::ptr_eq(me, other)) {
+                ahead = false;
+                continue;
+            }
+            let conflicts = |part: &Part| {
+                Rc::ptr_eq(&part.core, &self.core) && part.conflicts_with(&range, self.mode)
+            };
+            let Some(part) = other.parts.iter().find(|part| conflicts(part)) else { continue };
+            let passes = match fairness {
+                Fairness::Fifo => !ahead,
+                Fairness::Reader => !ahead || (self.mode == Mode::Read && self.core.is_read_held()),
+                Fairness::Writer if self.mode == Mode::Write && part.mode == Mode::Read => true,
+                Fairness::Writer => self.mode == part.mode && !ahead || self.mode == Mode::Write && !ahead,
+            };
+            if !passes {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Core {
+    pub(super) fn new(
+        machine: &Machine,
+        class: &'static LockClass,
+        instance: (u64, u64),
+    ) -> Rc<Self> {
+        Rc::new(Core {
+            instance,
+            class,
+            id: machine.new_lock_id(),
+            epoch: machine.epoch(),
+            machine: machine.clone(),
+            granted: RefCell::default(),
+            queue: RefCell::default(),
+        })
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        !self.granted.borrow().is_empty()
+    }
+
+    fn is_read_held(&self) -> bool {
+        self.granted.borrow().iter().any(|grant| grant.mode == Mode::Read)
+    }
+
+    pub(super) fn has_conflict(&self, range: &Range, mode: Mode) -> bool {
+        self.granted.borrow().iter().any(|grant| {
+            grant.range.overlaps(range) && !(grant.mode == Mode::Read && mode == Mode::Read)
+        })
+    }
+
+    /// Grants every waiter whose turn has come, in queue order.
+    fn grant_waiters(&self) {
+        if self.queue.borrow().is_empty() {
+            return;
+        }
+        let waiters: SmallVec<[Rc<Waiter>; 4]> = self.queue.borrow().iter().cloned().collect();
+        for waiter in waiters {
+            if waiter.parts.iter().all(|part| part.is_grantable(Some(&waiter))) {
+                for part in &waiter.parts {
+                    part.core.queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
+                }
+                grant(waiter.task, &waiter.parts, waiter.place);
+                waiter.granted.set(true);
+                self.machine.set_ready(waiter.task);
+            }
+        }
+    }
+
+    fn find(&self, hold: u32) -> usize {
+        let position = self.granted.borrow().iter().position(|grant| grant.hold == hold);
+        position.expect("a guard's grant exists until it is dropped")
+    }
+}
+
+fn grant(task: TaskId, parts: &[Part], place: &'static Location<'static>) {
+    for part in parts {
+        let core = &part.core;
+        let holder = Holder::Task(task);
+        let grant = Grant { hold: part.hold, range: part.range.get(), mode: part.mode, holder };
+        core.granted.borrow_mut().push(grant);
+        let held = Held {
+            class: core.class,
+            instance: core.instance,
+            lock: core.id,
+            hold: part.hold,
+            place,
+        };
+        core.machine.0.tasks.borrow_mut()[task.0 as usize].held.push(held);
+    }
+}
+
+fn guards(parts: &[Part]) -> SmallVec<[Guard; 2]> {
+    let guard =
+        |part: &Part| Guard { core: part.core.clone(), hold: part.hold, range: part.range.get() };
+    parts.iter().map(guard).collect()
+}
+
+fn event(core: &Core) -> Event {
+    let object = Object::new(core.class.rank(), core.instance.0, core.instance.1);
+    Event { site: &ACQUIRE, object, access: Access::Acquire }
+}
+
+pub(super) fn acquire_one(
+    task: &Task,
+    core: &Rc<Core>,
+    range: Range,
+    mode: Mode,
+    place: &'static Location<'static>,
+) -> Result<Guard, Stopped> {
+    let part = Part::new(core, range, mode);
+    let mut guards = acquire(task, smallvec::smallvec![part], place)?;
+    Ok(guards.pop().expect("one part, one guard"))
+}
+
+pub(super) fn acquire(
+    task: &Task,
+    parts: SmallVec<[Part; 2]>,
+    place: &'static Location<'static>,
+) -> Result<SmallVec<[Guard; 2]>, Stopped> {
+    let machine = task.machine();
+    machine.pass_site(task.id(), event(&parts[0].core))?;
+    for part in &parts {
+        machine.check_order(task.id(), part.core.class, part.core.instance, place)?;
+    }
+    if parts.iter().all(|part| part.is_grantable(None)) {
+        grant(task.id(), &parts, place);
+        return Ok(guards(&parts));
+    }
+    let waiter = Rc::new(Waiter { task: task.id(), parts, granted: Cell::new(false), place });
+    for part in &waiter.parts {
+        part.core.queue.borrow_mut().push(waiter.clone());
+    }
+    let core = &waiter.parts[0].core;
+    let waiting = Waiting {
+        class: core.class.name(),
+        instance: core.instance,
+        lock: Some(core.id),
+        server: Server::Holders,
+        place,
+    };
+    while !waiter.granted.get() {
+        machine.block(task.id(), Status::Blocked, waiting)?;
+    }
+    Ok(guards(&waiter.parts))
+}
+
+pub(super) fn try_acquire(
+    task: &Task,
+    core: &Rc<Core>,
+    range: Range,
+    mode: Mode,
+    place: &'static Location<'static>,
+) -> Option<Guard> {
+    let part = Part::new(core, range, mode);
+    if core.machine.0.poisoned.get() || !part.is_grantable(None) {
+        return None;
+    }
+    grant(task.id(), std::slice::from_ref(&part), place);
+    guards(std::slice::from_ref(&part)).pop()
+}
+
+impl Guard {
+    /// What is held.
+    pub fn range(&self) -> Range {
+        self.range
+    }
+
+    /// Gives part of the range back; `range` must lie within what is held.
+    pub fn shrink(&mut self, range: Range) {
+        assert!(self.range.contains(&range), "a guard cannot grow");
+        let index = self.core.find(self.hold);
+        self.core.granted.borrow_mut()[index].range = range;
+        self.range = range;
+        self.core.grant_waiters();
+    }
+
+    /// Goes on reading only, and lets other readers in.
+    pub fn downgrade(&mut self) {
+        let index = self.core.find(self.hold);
+        self.core.granted.borrow_mut()[index].mode = Mode::Read;
+        self.core.grant_waiters();
+    }
+
+    /// Makes the guard a token of an asynchronous IO: it leaves the held set of its task, and may
+    /// be dropped by anyone.
+    pub fn into_token(self) -> Guard {
+        let index = self.core.find(self.hold);
+        let holder = self.core.granted.borrow()[index].holder;
+        if let Holder::Task(task) = holder {
+            self.core.machine.forget_held(task, self.hold);
+        }
+        self.core.granted.borrow_mut()[index].holder = Holder::Token;
+        self
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let index = self.core.find(self.hold);
+        let grant = self.core.granted.borrow_mut().remove(index);
+        if self.core.epoch != self.core.machine.epoch() {
+            return; // The execution that took it is over.
+        }
+        if let Holder::Task(task) = grant.holder {
+            self.core.machine.forget_held(task, self.hold);
+        }
+        if !self.core.machine.0.poisoned.get() {
+            self.core.grant_waiters();
+        }
+    }
+}

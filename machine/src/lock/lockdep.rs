@@ -1,0 +1,148 @@
+//! Lock order: ranks, instance order within a class, and the class graph over all executions.
+
+use super::LockClass;
+use crate::deadlock::place as show;
+use crate::fault::{Fault, FaultKind};
+use crate::machine::{Machine, Stopped, TaskId};
+use std::panic::Location;
+
+/// A lock that a task holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub class: &'static LockClass,
+    pub instance: (u64, u64),
+    pub lock: u32,
+    pub hold: u32,
+    pub place: &'static Location<'static>,
+}
+
+/// Which classes were acquired while which others were held, over all executions. At most 64
+/// classes.
+#[derive(Default)]
+pub struct Lockdep {
+    classes: Vec<&'static LockClass>,
+    /// `after[x]` has bit `y` set if `y` was acquired while `x` was held.
+    after: Vec<u64>,
+}
+
+impl Lockdep {
+    fn index(&mut self, class: &'static LockClass) -> usize {
+        if let Some(index) = self.classes.iter().position(|&known| std::ptr::eq(known, class)) {
+            return index;
+        }
+        assert!(self.classes.len() < 64, "too many lock classes");
+        self.classes.push(class);
+        self.after.push(0);
+        self.classes.len() - 1
+    }
+
+    /// Adds an edge; tells whether it closes a cycle.
+    fn add(&mut self, held: &'static LockClass, next: &'static LockClass) -> bool {
+        let (from, to) = (self.index(held), self.index(next));
+        if from == to || self.after[from] & (1 << to) != 0 {
+            return false;
+        }
+        self.after[from] |= 1 << to;
+        self.reaches(to, from)
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let mut seen: u64 = 1 << from;
+        let mut frontier = seen;
+        while frontier != 0 {
+            let next = frontier.trailing_zeros() as usize;
+            frontier &= frontier - 1;
+            if next == to {
+                return true;
+            }
+            frontier |= self.after[next] & !seen;
+            seen |= self.after[next];
+        }
+        false
+    }
+
+    /// The edges seen so far, as pairs of class names, in order of class name.
+    pub fn edges(&self) -> Vec<(&'static str, &'static str)> {
+        let mut edges = Vec::new();
+        for (from, after) in self.after.iter().enumerate() {
+            for (to, class) in self.classes.iter().enumerate() {
+                if after & (1 << to) != 0 {
+                    edges.push((self.classes[from].name(), class.name()));
+                }
+            }
+        }
+        edges.sort_unstable();
+        edges
+    }
+}
+
+impl Machine {
+    /// Checks that a task may acquire, or wait for, `class` with what it holds (O-1, O-2).
+    pub(crate) fn check_order(
+        &self,
+        id: TaskId,
+        class: &'static LockClass,
+        instance: (u64, u64),
+        place: &'static Location<'static>,
+    ) -> Result<(), Stopped> {
+        let tasks = self.0.tasks.borrow();
+        let held = &tasks[id.0 as usize].held;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut lockdep = self.0.lockdep.borrow_mut();
+        let mut broken: Option<(Held, &'static str)> = None;
+        for held in held {
+            let ranked = held.class.rank() != 0 && class.rank() != 0;
+            if ranked && held.class.rank() > class.rank() {
+                broken = Some((*held, "against its rank"));
+            } else if std::ptr::eq(held.class, class) && held.instance >= instance {
+                broken = Some((*held, "against the order of its class"));
+            } else if lockdep.add(held.class, class) {
+                broken = Some((*held, "closing a cycle of classes"));
+            }
+            if broken.is_some() {
+                break;
+            }
+        }
+        drop(lockdep);
+        let Some((held, how)) = broken else { return Ok(()) };
+        let name = tasks[id.0 as usize].name.clone();
+        drop(tasks);
+        self.report(order_fault(&name, class, instance, place, &held, how));
+        Err(Stopped)
+    }
+
+    /// Removes a lock from the held set of a task.
+    pub(crate) fn forget_held(&self, task: TaskId, hold: u32) {
+        let mut tasks = self.0.tasks.borrow_mut();
+        // After a reset the task is gone; its locks go with the engine that owned them.
+        let Some(state) = tasks.get_mut(task.0 as usize) else { return };
+        if let Some(index) = state.held.iter().rposition(|held| held.hold == hold) {
+            state.held.remove(index);
+        }
+    }
+}
+
+fn order_fault(
+    name: &str,
+    class: &'static LockClass,
+    instance: (u64, u64),
+    place: &'static Location<'static>,
+    held: &Held,
+    how: &str,
+) -> Fault {
+    let message = format!(
+        "task {name} takes {}({},{}) at {} {how}: it holds {}({},{}) since {}",
+        class.name(),
+        instance.0,
+        instance.1,
+        show(place),
+        held.class.name(),
+        held.instance.0,
+        held.instance.1,
+        show(held.place),
+    );
+    let key = format!("lock-order {} under {}", class.name(), held.class.name());
+    Fault { kind: FaultKind::LockOrder, message, details: Vec::new(), key }
+}

@@ -1,0 +1,634 @@
+//! The scheduler: who runs, what ends, when it is over.
+//!
+//! One thread, persistent fibres. A task runs until it reaches a site; there the chooser may let
+//! another ready task, or the device, make the next step. A stop (bound, deadlock, finding) poisons
+//! the machine: every later call of a task returns [`Stopped`], so tasks leave through `?` without
+//! touching the disk.
+//!
+//! It knows tasks, requests and locks by number only, and no file system.
+
+use crate::choice::{Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, name_hash};
+use crate::disk::{Disk, Moment, RequestId};
+use crate::event::{Event, Object, Site};
+use crate::fault::{Fault, FaultKind, capture};
+use crate::fibre::{Fibre, Handle, Pause, Resume};
+use crate::io::Bios;
+use crate::lock::lockdep::{Held, Lockdep};
+use crate::task::Task;
+use smallvec::SmallVec;
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::rc::Rc;
+
+/// The most tasks of one execution: the ready set is one machine word.
+pub const TASKS_MAX: usize = 64;
+
+/// The number of a task, in order of creation within an execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub u8);
+
+/// The machine stopped: power is off, a bound was hit or something was found. Leave through `?`
+/// and do not touch the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the machine has stopped")]
+pub struct Stopped;
+
+/// What a task is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The execution is over when all of these are.
+    Foreground,
+    /// Serves the others; idle between pieces of work.
+    Worker,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All foreground tasks finished.
+    Done,
+    /// The machine is poisoned; see [`Machine::faults`].
+    Stopped,
+}
+
+/// How locks order those who wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fairness {
+    /// First come, first served.
+    #[default]
+    Fifo,
+    /// A reader passes waiting writers while a reader holds the lock.
+    Reader,
+    /// A waiting writer passes waiting readers.
+    Writer,
+}
+
+/// Bounds and manners of one execution.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Steps after which the execution counts as livelocked.
+    pub steps_max: u64,
+    /// Retries of one operation after which it counts as livelocked (races.md §7.5.11).
+    pub retries_max: u32,
+    /// How locks order those who wait.
+    pub fairness: Fairness,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { steps_max: 100_000, retries_max: 64, fairness: Fairness::Fifo }
+    }
+}
+
+/// One executed step, for traces, hashes and coverage of interleavings.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// When.
+    pub moment: Moment,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub what: StepKind,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug)]
+pub enum StepKind {
+    /// A task passed a site.
+    Event(Event),
+    /// The device completed a request.
+    Complete(RequestId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Ready,
+    Blocked,
+    Idle,
+    Finished,
+}
+
+/// Who must act before a waiting task can go on; the edges of the wait-for graph that are not locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// The device.
+    Device,
+    /// A worker, by the name it was spawned with.
+    Worker(&'static str),
+    /// A task.
+    Task(TaskId),
+    /// Whoever holds the lock that is waited for.
+    Holders,
+    /// Anyone.
+    Any,
+}
+
+/// What a blocked task waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub class: &'static str,
+    pub instance: (u64, u64),
+    pub lock: Option<u32>,
+    pub server: Server,
+    pub place: &'static std::panic::Location<'static>,
+}
+
+pub(crate) struct TaskState {
+    pub name: String,
+    pub name_hash: u32,
+    pub kind: Kind,
+    pub status: Status,
+    pub event: Event,
+    pub waiting: Option<Waiting>,
+    pub held: SmallVec<[Held; 8]>,
+    pub retries: u32,
+    pub handle: Handle,
+    fibre: Option<Fibre>,
+    job: Option<Box<dyn FnOnce()>>,
+}
+
+/// A deterministic computer. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Machine(pub(crate) Rc<Inner>);
+
+pub(crate) struct Inner {
+    pub config: Cell<Config>,
+    pub tasks: RefCell<Vec<TaskState>>,
+    pub bios: RefCell<Bios>,
+    pub lockdep: RefCell<Lockdep>,
+    pub poisoned: Cell<bool>,
+    ready: Cell<u64>,
+    next: Cell<Option<TaskId>>,
+    foreground: Cell<u32>,
+    moment: Cell<u64>,
+    steps: Cell<u64>,
+    locks: Cell<u32>,
+    epoch: Cell<u32>,
+    chooser: RefCell<Box<dyn Chooser>>,
+    preempts: Cell<bool>,
+    candidates: RefCell<Vec<Candidate>>,
+    choices: RefCell<Vec<Choice>>,
+    trace: RefCell<Vec<Step>>,
+    faults: RefCell<Vec<Fault>>,
+    disk: RefCell<Disk>,
+}
+
+impl Machine {
+    /// A machine with a disk attached, whose decisions come from `chooser`.
+    pub fn new(config: Config, disk: Disk, chooser: Box<dyn Chooser>) -> Self {
+        capture::install();
+        let preempts = chooser.preempts();
+        Machine(Rc::new(Inner {
+            config: Cell::new(config),
+            tasks: RefCell::default(),
+            bios: RefCell::default(),
+            lockdep: RefCell::default(),
+            poisoned: Cell::new(false),
+            ready: Cell::new(0),
+            next: Cell::new(None),
+            foreground: Cell::new(0),
+            moment: Cell::new(0),
+            steps: Cell::new(0),
+            locks: Cell::new(0),
+            epoch: Cell::new(0),
+            chooser: RefCell::new(chooser),
+            preempts: Cell::new(preempts),
+            candidates: RefCell::default(),
+            choices: RefCell::default(),
+            trace: RefCell::default(),
+            faults: RefCell::default(),
+            disk: RefCell::new(disk),
+        }))
+    }
+
+    /// Makes the machine as new, for the next execution, with buffers and fibres kept. The class
+    /// graph of lockdep is kept too: it collects over executions. Tasks that have not finished are
+    /// stopped first. The disk is the caller's to reset (see [`Machine::disk`]).
+    pub fn reset(&self, config: Config) {
+        self.stop();
+        let m = &*self.0;
+        m.tasks.borrow_mut().clear();
+        m.bios.borrow_mut().clear();
+        m.choices.borrow_mut().clear();
+        m.trace.borrow_mut().clear();
+        m.faults.borrow_mut().clear();
+        m.config.set(config);
+        m.ready.set(0);
+        m.next.set(None);
+        m.foreground.set(0);
+        m.moment.set(0);
+        m.steps.set(0);
+        m.locks.set(0);
+        m.epoch.set(m.epoch.get() + 1);
+        m.poisoned.set(false);
+    }
+
+    /// Replaces the chooser and gives the old one back.
+    pub fn set_chooser(&self, chooser: Box<dyn Chooser>) -> Box<dyn Chooser> {
+        self.0.preempts.set(chooser.preempts());
+        self.0.chooser.replace(chooser)
+    }
+
+    /// Takes the class graph of lockdep out, to be given to another machine.
+    pub fn swap_lockdep(&self, lockdep: &mut Lockdep) {
+        std::mem::swap(&mut *self.0.lockdep.borrow_mut(), lockdep);
+    }
+
+    /// The attached disk. Must not be borrowed across a call that may switch tasks.
+    pub fn disk(&self) -> Ref<'_, Disk> {
+        self.0.disk.borrow()
+    }
+
+    /// The attached disk, to change. Must not be borrowed across a call that may switch tasks.
+    pub fn disk_mut(&self) -> RefMut<'_, Disk> {
+        self.0.disk.borrow_mut()
+    }
+
+    /// The number of the last event.
+    pub fn now(&self) -> Moment {
+        Moment(self.0.moment.get())
+    }
+
+    /// Numbers a new event: strictly growing.
+    pub fn tick(&self) -> Moment {
+        let next = self.0.moment.get() + 1;
+        self.0.moment.set(next);
+        Moment(next)
+    }
+
+    /// Steps made so far.
+    pub fn steps(&self) -> u64 {
+        self.0.steps.get()
+    }
+
+    /// The recorded decisions so far.
+    pub fn choices(&self) -> Ref<'_, Vec<Choice>> {
+        self.0.choices.borrow()
+    }
+
+    /// The executed steps so far.
+    pub fn trace(&self) -> Ref<'_, Vec<Step>> {
+        self.0.trace.borrow()
+    }
+
+    /// What the machine found so far.
+    pub fn faults(&self) -> Ref<'_, Vec<Fault>> {
+        self.0.faults.borrow()
+    }
+
+    /// The name that a task was spawned with.
+    pub fn task_name(&self, id: TaskId) -> String {
+        self.0.tasks.borrow().get(id.0 as usize).map_or_else(String::new, |t| t.name.clone())
+    }
+
+    /// Creates a task. It runs when the chooser lets it; nothing of it runs in this call.
+    pub fn spawn(
+        &self,
+        name: &str,
+        kind: Kind,
+        body: Box<dyn FnOnce(&Task) -> Result<(), Stopped>>,
+    ) -> TaskId {
+        let m = &*self.0;
+        let mut tasks = m.tasks.borrow_mut();
+        assert!(tasks.len() < TASKS_MAX, "too many tasks in one execution");
+        let id = TaskId(tasks.len() as u8);
+        let fibre = Fibre::take();
+        let handle = fibre.handle();
+        let machine = self.clone();
+        let job = Box::new(move || machine.run_body(id, body));
+        tasks.push(TaskState {
+            name: name.to_string(),
+            name_hash: name_hash(name),
+            kind,
+            status: Status::Ready,
+            event: Event::START,
+            waiting: None,
+            held: SmallVec::new(),
+            retries: 0,
+            handle,
+            fibre: Some(fibre),
+            job: Some(job),
+        });
+        m.ready.set(m.ready.get() | 1 << id.0);
+        if kind == Kind::Foreground {
+            m.foreground.set(m.foreground.get() + 1);
+        }
+        id
+    }
+
+    /// What runs on the fibre of a task: its body, with panics turned into faults.
+    fn run_body(&self, id: TaskId, body: Box<dyn FnOnce(&Task) -> Result<(), Stopped>>) {
+        let task = Task::new(self.clone(), id);
+        let result = capture::guard(move || body(&task));
+        if let Err((message, place)) = result {
+            let name = self.task_name(id);
+            self.report(Fault {
+                kind: FaultKind::Panic,
+                message: format!("task {name} panicked at {place}: {message}"),
+                details: Vec::new(),
+                key: format!("panic {place}"),
+            });
+        }
+        let m = &*self.0;
+        let mut tasks = m.tasks.borrow_mut();
+        let state = &mut tasks[id.0 as usize];
+        let leaked = !state.held.is_empty() && !m.poisoned.get();
+        state.held.clear();
+        state.status = Status::Finished;
+        m.ready.set(m.ready.get() & !(1 << id.0));
+        if state.kind == Kind::Foreground {
+            m.foreground.set(m.foreground.get() - 1);
+        }
+        drop(tasks);
+        if leaked {
+            self.invariant("task-ended-with-locks", "a task ended while it held locks");
+        }
+    }
+
+    /// Runs until all foreground tasks have finished, or the machine stops. Workers stay where they
+    /// are and go on in the next run.
+    pub fn run(&self) -> End {
+        let m = &*self.0;
+        while !m.poisoned.get() && m.foreground.get() > 0 {
+            let next = match m.next.take() {
+                Some(task) => task,
+                None => match self.choose_run(None) {
+                    Some(Actor::Task(task)) => task,
+                    Some(Actor::Device) => {
+                        self.complete_one();
+                        continue;
+                    }
+                    None => {
+                        let fault = crate::deadlock::report(self);
+                        self.report(fault);
+                        break;
+                    }
+                },
+            };
+            self.resume(next);
+        }
+        if m.poisoned.get() { End::Stopped } else { End::Done }
+    }
+
+    /// Completes all requests in flight, in order, with no task running: the end of an execution
+    /// that is not cut.
+    pub fn drain_disk(&self) {
+        while !self.0.poisoned.get() {
+            let Some(first) = self.disk().in_flight().first().copied() else { return };
+            self.complete(first);
+        }
+    }
+
+    /// Poisons the machine and lets every task leave.
+    pub fn stop(&self) {
+        let m = &*self.0;
+        m.poisoned.set(true);
+        let count = m.tasks.borrow().len();
+        for index in 0..count {
+            let mut rounds = 0;
+            while m.tasks.borrow()[index].status != Status::Finished {
+                rounds += 1;
+                assert!(rounds < 1000, "a task does not leave after the machine stopped");
+                if m.tasks.borrow()[index].job.is_some() {
+                    // Never started: there is nothing to leave.
+                    let mut tasks = m.tasks.borrow_mut();
+                    drop(tasks[index].job.take());
+                    tasks[index].status = Status::Finished;
+                    if let Some(fibre) = tasks[index].fibre.take() {
+                        fibre.put();
+                    }
+                    break;
+                }
+                self.resume(TaskId(index as u8));
+            }
+        }
+    }
+
+    fn resume(&self, id: TaskId) {
+        let m = &*self.0;
+        let (mut fibre, resume) = {
+            let mut tasks = m.tasks.borrow_mut();
+            let state = &mut tasks[id.0 as usize];
+            let resume = match state.job.take() {
+                Some(job) => Resume::Start(job),
+                None => Resume::Continue,
+            };
+            (state.fibre.take().expect("a task is resumed once at a time"), resume)
+        };
+        capture::set_inside(true);
+        let pause = fibre.resume(resume);
+        capture::set_inside(false);
+        match pause {
+            Pause::Finished => fibre.put(),
+            Pause::Suspended => m.tasks.borrow_mut()[id.0 as usize].fibre = Some(fibre),
+        }
+    }
+
+    /// Records a fault and stops the machine.
+    pub fn report(&self, fault: Fault) {
+        self.0.faults.borrow_mut().push(fault);
+        self.0.poisoned.set(true);
+    }
+
+    /// Reports a broken invariant of the code that runs on the machine; `key` names the invariant.
+    pub fn invariant(&self, key: &str, message: &str) {
+        self.report(Fault {
+            kind: FaultKind::Invariant,
+            message: message.to_string(),
+            details: Vec::new(),
+            key: format!("invariant {key}"),
+        });
+    }
+
+    /// A decision that is not about who runs: a number below `n`. Not asked and not recorded if
+    /// `n` is one.
+    pub fn decide(&self, label: &'static str, n: u32) -> u32 {
+        assert!(n > 0, "a decision among nothing");
+        if n == 1 {
+            return 0;
+        }
+        let chosen = self.0.chooser.borrow_mut().pick(label, n);
+        assert!(chosen < n, "the chooser chose beyond the possibilities");
+        let choice = Choice { label, n, chosen, actor: Actor::Device };
+        self.0.choices.borrow_mut().push(choice);
+        chosen
+    }
+
+    /// Who makes the next step, or `None` if nobody can.
+    fn choose_run(&self, current: Option<TaskId>) -> Option<Actor> {
+        let m = &*self.0;
+        let mut ready = m.ready.get();
+        let mut candidates = m.candidates.borrow_mut();
+        candidates.clear();
+        let tasks = m.tasks.borrow();
+        let candidate = |id: TaskId| Candidate {
+            actor: Actor::Task(id),
+            name: tasks[id.0 as usize].name_hash,
+            event: Some(tasks[id.0 as usize].event),
+        };
+        let current_is_ready = current.is_some_and(|id| ready & (1 << id.0) != 0);
+        if let Some(id) = current.filter(|_| current_is_ready) {
+            candidates.push(candidate(id));
+            ready &= !(1 << id.0);
+        }
+        while ready != 0 {
+            candidates.push(candidate(TaskId(ready.trailing_zeros() as u8)));
+            ready &= ready - 1;
+        }
+        if !m.disk.borrow().in_flight().is_empty() {
+            candidates.push(Candidate { actor: Actor::Device, name: DEVICE_NAME, event: None });
+        }
+        match candidates.len() {
+            0 => None,
+            1 => Some(candidates[0].actor),
+            count => {
+                let view = Ready { current_is_ready, candidates: &candidates };
+                let chosen = m.chooser.borrow_mut().run(&view);
+                assert!((chosen as usize) < count, "the chooser chose nobody");
+                let actor = candidates[chosen as usize].actor;
+                let choice = Choice { label: RUN, n: count as u32, chosen, actor };
+                m.choices.borrow_mut().push(choice);
+                Some(actor)
+            }
+        }
+    }
+
+    /// Lets the device complete one request of those in flight.
+    fn complete_one(&self) {
+        let count = self.disk().in_flight().len() as u32;
+        assert!(count > 0, "the device was chosen with nothing in flight");
+        let index = self.decide(COMPLETE, count);
+        let id = self.disk().in_flight()[index as usize];
+        self.complete(id);
+    }
+
+    /// Completes one request: the device's step, and the "interrupt" that follows it.
+    pub(crate) fn complete(&self, id: RequestId) {
+        let moment = self.tick();
+        self.0.steps.set(self.0.steps.get() + 1);
+        self.disk_mut().complete(moment, id);
+        let what = StepKind::Complete(id);
+        self.0.trace.borrow_mut().push(Step { moment, actor: Actor::Device, what });
+        crate::io::finish(self, id);
+    }
+
+    pub(crate) fn set_ready(&self, id: TaskId) {
+        let m = &*self.0;
+        let mut tasks = m.tasks.borrow_mut();
+        let Some(state) = tasks.get_mut(id.0 as usize) else { return };
+        if matches!(state.status, Status::Blocked | Status::Idle) {
+            state.status = Status::Ready;
+            state.waiting = None;
+            m.ready.set(m.ready.get() | 1 << id.0);
+        }
+    }
+
+    /// Announces what a task will do next, and lets others go first if the chooser says so.
+    pub(crate) fn pass_site(&self, id: TaskId, event: Event) -> Result<(), Stopped> {
+        let m = &*self.0;
+        if m.poisoned.get() {
+            return Err(Stopped);
+        }
+        if m.preempts.get() {
+            self.0.tasks.borrow_mut()[id.0 as usize].event = event;
+            self.switch_at(id)?;
+        }
+        self.count_step(id, event.site)?;
+        let step = Step { moment: self.tick(), actor: Actor::Task(id), what: StepKind::Event(event) };
+        m.trace.borrow_mut().push(step);
+        Ok(())
+    }
+
+    fn switch_at(&self, id: TaskId) -> Result<(), Stopped> {
+        loop {
+            match self.choose_run(Some(id)) {
+                Some(Actor::Task(next)) if next == id => return Ok(()),
+                Some(Actor::Task(next)) => {
+                    self.0.next.set(Some(next));
+                    return self.suspend(id);
+                }
+                Some(Actor::Device) => self.complete_one(),
+                None => unreachable!("the current task is ready"),
+            }
+            if self.0.poisoned.get() {
+                return Err(Stopped);
+            }
+        }
+    }
+
+    fn count_step(&self, id: TaskId, site: &'static Site) -> Result<(), Stopped> {
+        let m = &*self.0;
+        let steps = m.steps.get() + 1;
+        m.steps.set(steps);
+        if steps <= m.config.get().steps_max {
+            return Ok(());
+        }
+        let name = self.task_name(id);
+        self.report(Fault {
+            kind: FaultKind::Livelock,
+            message: format!("no end after {steps} steps; task {name} is at {}", site.name()),
+            details: crate::deadlock::lanes(self),
+            key: format!("livelock {}", site.name()),
+        });
+        Err(Stopped)
+    }
+
+    /// Gives control to the scheduler; returns when the task is resumed.
+    pub(crate) fn suspend(&self, id: TaskId) -> Result<(), Stopped> {
+        let handle = self.0.tasks.borrow()[id.0 as usize].handle.clone();
+        handle.suspend();
+        if self.0.poisoned.get() { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Blocks a task until [`Machine::set_ready`].
+    pub(crate) fn block(&self, id: TaskId, status: Status, waiting: Waiting) -> Result<(), Stopped> {
+        let m = &*self.0;
+        if m.poisoned.get() {
+            return Err(Stopped);
+        }
+        debug_assert!(matches!(status, Status::Blocked | Status::Idle));
+        {
+            let mut tasks = m.tasks.borrow_mut();
+            let state = &mut tasks[id.0 as usize];
+            state.status = status;
+            state.waiting = Some(waiting);
+            m.ready.set(m.ready.get() & !(1 << id.0));
+        }
+        self.suspend(id)
+    }
+
+    pub(crate) fn preempts(&self) -> bool {
+        self.0.preempts.get()
+    }
+
+    /// Which execution this is: locks of an earlier one are dead.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.0.epoch.get()
+    }
+
+    pub(crate) fn new_lock_id(&self) -> u32 {
+        let id = self.0.locks.get();
+        self.0.locks.set(id + 1);
+        id
+    }
+
+    /// A hash of the executed steps: equal if and only if two executions did the same. Names of
+    /// sites, objects and requests enter it; no address does.
+    pub fn trace_hash(&self) -> u64 {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let mut mix = |value: u64| {
+            hash = (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        };
+        for step in self.0.trace.borrow().iter() {
+            match step.what {
+                StepKind::Event(Event { site, object: Object { kind, a, b }, .. }) => {
+                    let Actor::Task(TaskId(task)) = step.actor else { continue };
+                    mix(u64::from(site.hash()) << 32 | u64::from(kind) << 8 | u64::from(task));
+                    mix(a);
+                    mix(b);
+                }
+                StepKind::Complete(RequestId(id)) => mix(u64::from(id) << 8 | 0xff),
+            }
+        }
+        hash
+    }
+}
