@@ -151,9 +151,7 @@ impl Defect {
     /// `BadInput` if there is none.
     pub fn by_name(name: &str) -> Result<Defect> {
         let found = Defect::ALL.iter().find(|defect| defect.name() == name);
-        found
-            .copied()
-            .ok_or_else(|| Error::bad_input("a defect", name))
+        found.copied().ok_or_else(|| Error::bad_input("a defect", name))
     }
 }
 
@@ -197,9 +195,7 @@ impl Defects {
     #[cfg(feature = "defects")]
     #[must_use]
     pub const fn with(self, defect: Defect) -> Defects {
-        Defects {
-            bits: self.bits | 1 << defect as u8,
-        }
+        Defects { bits: self.bits | 1 << defect as u8 }
     }
 
     /// Whether the engine is the clean one.
@@ -209,10 +205,7 @@ impl Defects {
 
     /// The defects that are on, in the order of the catalogue.
     pub fn iter(self) -> impl Iterator<Item = Defect> {
-        Defect::ALL
-            .iter()
-            .copied()
-            .filter(move |&defect| self.has(defect))
+        Defect::ALL.iter().copied().filter(move |&defect| self.has(defect))
     }
 }
 
@@ -225,9 +218,7 @@ impl FromIterator<Defect> for Defects {
 
 impl fmt::Debug for Defects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set()
-            .entries(self.iter().map(Defect::name))
-            .finish()
+        f.debug_set().entries(self.iter().map(Defect::name)).finish()
     }
 }
 
