@@ -1,0 +1,247 @@
+//! What fsync must log of an inode: what its FS-tree items say differently from the last commit.
+//!
+//! All marks belong to one transaction. The first mark made under a later one forgets the others:
+//! nobody joins a transaction before the one before it is durable, so what was marked earlier is
+//! committed by then.
+//!
+//! Promises: a mark stays until it was put into a log tree or its transaction is durable (B-7: who
+//! changes names never writes the log, but marks; fsync decides). It must never know what a log
+//! looks like.
+
+use crate::types::TransactionId;
+use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// A range of a file in blocks, `[start, end)`.
+pub type BlockRange = Range<u64>;
+
+/// The marks of one inode. Held by the inode; changed under EXT W or, for names, under the
+/// directory's lock.
+#[derive(Debug, Default)]
+pub struct LogState(RefCell<Marks>);
+
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    transaction: TransactionId,
+    /// Ranges whose extents changed and are not in the log: ascending, apart.
+    modified: SmallVec<[(u64, u64); 4]>,
+    /// The inode item changed and is not in the log as it is now.
+    inode: bool,
+    /// The inode has names that the last commit does not have.
+    named: bool,
+    /// The size became less than it was at some time in this transaction.
+    shrunk: bool,
+    /// Why the log cannot express what happened.
+    must_commit: Option<&'static str>,
+    /// The log has items of this inode.
+    logged: bool,
+}
+
+impl Marks {
+    /// The marks of a transaction; those of an earlier one are forgotten.
+    fn of(&mut self, transaction: TransactionId) -> &mut Marks {
+        if self.transaction != transaction {
+            debug_assert!(self.transaction < transaction, "marks come in the order of transactions");
+            *self = Marks { transaction, ..Marks::default() };
+        }
+        self
+    }
+
+    fn add(&mut self, range: BlockRange) {
+        if range.is_empty() {
+            return;
+        }
+        let (mut start, mut end) = (range.start, range.end);
+        let first = self.modified.partition_point(|held| held.1 < start);
+        let last = self.modified.partition_point(|held| held.0 <= end);
+        if let Some(touched) = self.modified.get(first..last).filter(|held| !held.is_empty()) {
+            start = start.min(touched[0].0);
+            end = end.max(touched[touched.len() - 1].1);
+        }
+        self.modified.drain(first..last);
+        self.modified.insert(first, (start, end));
+        debug_assert!(self.modified.windows(2).all(|pair| pair[0].1 < pair[1].0));
+    }
+
+    fn take(&mut self, within: BlockRange) -> SmallVec<[BlockRange; 4]> {
+        let mut taken = SmallVec::new();
+        let mut kept = SmallVec::new();
+        for &(start, end) in &self.modified {
+            let (from, to) = (start.max(within.start), end.min(within.end));
+            if from >= to {
+                kept.push((start, end));
+                continue;
+            }
+            taken.push(from..to);
+            kept.extend((start < from).then_some((start, from)));
+            kept.extend((to < end).then_some((to, end)));
+        }
+        self.modified = kept;
+        taken
+    }
+}
+
+impl LogState {
+    /// The extents of a range changed under a handle of `transaction`.
+    pub fn note_range(&self, transaction: TransactionId, range: BlockRange) {
+        let mut marks = self.0.borrow_mut();
+        let marks = marks.of(transaction);
+        marks.add(range);
+        marks.inode = true;
+    }
+
+    /// The inode item changed.
+    pub fn note_inode(&self, transaction: TransactionId) {
+        self.0.borrow_mut().of(transaction).inode = true;
+    }
+
+    /// The size became less: a log of a part of the file would bring old data back.
+    pub fn note_shrunk(&self, transaction: TransactionId) {
+        let mut marks = self.0.borrow_mut();
+        let marks = marks.of(transaction);
+        (marks.inode, marks.shrunk) = (true, true);
+    }
+
+    /// The inode got a name (it was created, too, before there are links).
+    pub fn note_named(&self, transaction: TransactionId) {
+        let mut marks = self.0.borrow_mut();
+        let marks = marks.of(transaction);
+        (marks.inode, marks.named) = (true, true);
+    }
+
+    /// Something happened that only a commit makes durable; `why` is for reports (B-7).
+    pub fn note_must_commit(&self, transaction: TransactionId, why: &'static str) {
+        self.0.borrow_mut().of(transaction).must_commit = Some(why);
+    }
+
+    /// Why fsync must commit, if it must.
+    pub fn must_commit(&self, transaction: TransactionId) -> Option<&'static str> {
+        self.current(transaction, |marks| marks.must_commit).flatten()
+    }
+
+    /// Whether the inode has names that the last commit does not have.
+    pub fn is_named(&self, transaction: TransactionId) -> bool {
+        self.current(transaction, |marks| marks.named).unwrap_or(false)
+    }
+
+    /// Whether a log of a part of the file would bring old data back.
+    pub fn is_shrunk(&self, transaction: TransactionId) -> bool {
+        self.current(transaction, |marks| marks.shrunk).unwrap_or(false)
+    }
+
+    /// Whether there is anything that the log does not have yet.
+    pub fn is_marked(&self, transaction: TransactionId) -> bool {
+        self.current(transaction, |marks| marks.inode || !marks.modified.is_empty())
+            .unwrap_or(false)
+    }
+
+    /// Whether the log has items of this inode.
+    pub fn is_logged(&self, transaction: TransactionId) -> bool {
+        self.current(transaction, |marks| marks.logged).unwrap_or(false)
+    }
+
+    /// Takes the modified ranges within `within` out, ascending: the caller puts them into the log
+    /// tree before it releases the log's lock. What lies outside stays marked.
+    pub fn take_ranges(
+        &self,
+        transaction: TransactionId,
+        within: BlockRange,
+    ) -> SmallVec<[BlockRange; 4]> {
+        let mut marks = self.0.borrow_mut();
+        if marks.transaction != transaction {
+            return SmallVec::new();
+        }
+        marks.take(within)
+    }
+
+    /// The inode item is in the log as it is now.
+    pub fn note_logged(&self, transaction: TransactionId) {
+        let mut marks = self.0.borrow_mut();
+        let marks = marks.of(transaction);
+        (marks.inode, marks.logged) = (false, true);
+    }
+
+    fn current<R>(&self, transaction: TransactionId, read: impl FnOnce(&Marks) -> R) -> Option<R> {
+        let marks = self.0.borrow();
+        (marks.transaction == transaction).then(|| read(&marks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: TransactionId = TransactionId(7);
+
+    fn ranges(state: &LogState) -> Vec<(u64, u64)> {
+        state.0.borrow().modified.to_vec()
+    }
+
+    #[test]
+    fn ranges_join_where_they_touch() {
+        let state = LogState::default();
+        for range in [4..5, 0..1, 8..9, 1..2, 5..5] {
+            state.note_range(NOW, range);
+        }
+        assert_eq!(ranges(&state), [(0, 2), (4, 5), (8, 9)]);
+        state.note_range(NOW, 2..8);
+        assert_eq!(ranges(&state), [(0, 9)]);
+    }
+
+    #[test]
+    fn what_is_not_taken_stays() {
+        let state = LogState::default();
+        state.note_range(NOW, 0..4);
+        state.note_range(NOW, 6..9);
+        assert_eq!(state.take_ranges(NOW, 1..7).to_vec(), [1..4, 6..7]);
+        assert_eq!(ranges(&state), [(0, 1), (7, 9)]);
+        state.note_logged(NOW);
+        assert!(state.is_marked(NOW) && state.is_logged(NOW));
+        assert_eq!(state.take_ranges(NOW, 0..u64::MAX).to_vec(), [0..1, 7..9]);
+        assert!(!state.is_marked(NOW));
+    }
+
+    #[test]
+    fn a_later_transaction_forgets() {
+        let state = LogState::default();
+        state.note_named(NOW);
+        state.note_must_commit(NOW, "a name was reused");
+        state.note_shrunk(NOW);
+        assert_eq!(state.must_commit(NOW), Some("a name was reused"));
+        assert!(state.is_named(NOW) && state.is_shrunk(NOW));
+        assert!(!state.is_marked(NOW.next()) && state.take_ranges(NOW.next(), 0..9).is_empty());
+        state.note_inode(NOW.next());
+        assert!(state.must_commit(NOW.next()).is_none() && !state.is_named(NOW.next()));
+    }
+
+    #[test]
+    fn random_marks_agree_with_a_set_of_blocks() {
+        let mut seed = 1_u64;
+        let mut next = |n: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % n
+        };
+        for _ in 0..300 {
+            let state = LogState::default();
+            let mut model = [false; 40];
+            for _ in 0..12 {
+                let start = next(36);
+                let end = start + next(5);
+                if next(3) > 0 {
+                    state.note_range(NOW, start..end);
+                    model[start as usize..end as usize].fill(true);
+                    continue;
+                }
+                let taken = state.take_ranges(NOW, start..end);
+                let blocks: Vec<u64> = taken.into_iter().flatten().collect();
+                let wanted = (start..end).filter(|&block| model[block as usize]);
+                assert_eq!(blocks, wanted.collect::<Vec<_>>());
+                model[start as usize..end as usize].fill(false);
+            }
+            let left = ranges(&state).into_iter().flat_map(|(start, end)| start..end);
+            let wanted = (0..40).filter(|&block| model[block as usize]);
+            assert_eq!(left.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+        }
+    }
+}
