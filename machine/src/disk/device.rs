@@ -42,7 +42,11 @@ impl Disk {
         self.log.requests.clear();
         self.log.bases.clear();
         self.log.bases.extend(bases);
-        assert!(self.log.bases.len() <= 256, "{} devices", self.log.bases.len());
+        assert!(
+            self.log.bases.len() <= 256,
+            "{} devices",
+            self.log.bases.len()
+        );
         self.answers.clear();
         self.newest.clear();
         self.in_flight.clear();
@@ -57,7 +61,8 @@ impl Disk {
     /// If `now` is not later than the event before.
     pub fn submit(&mut self, now: Moment, request: Request, note: Note) -> RequestId {
         self.advance(now);
-        let id = RequestId(u32::try_from(self.log.requests.len()).expect("fewer than 2^32 requests"));
+        let id =
+            RequestId(u32::try_from(self.log.requests.len()).expect("fewer than 2^32 requests"));
         let fate = self.fate(&request);
         self.log.requests.push(Logged {
             id,
@@ -86,7 +91,8 @@ impl Disk {
     pub fn complete(&mut self, now: Moment, id: RequestId) {
         self.advance(now);
         let place = self.in_flight.iter().position(|other| *other == id);
-        self.in_flight.remove(place.expect("only a request in flight completes"));
+        self.in_flight
+            .remove(place.expect("only a request in flight completes"));
         let index = id.0 as usize;
         let part = match self.log.requests[index].fate {
             Ok(()) => {
@@ -95,7 +101,10 @@ impl Disk {
             }
             Err((error, part)) => {
                 self.log.requests[index].outcome = Outcome::Failed { error, part };
-                self.failures.push(Failure { request: id, moment: now });
+                self.failures.push(Failure {
+                    request: id,
+                    moment: now,
+                });
                 Some(part)
             }
         };
@@ -125,7 +134,10 @@ impl Disk {
 
     /// Blocks of a device; none if it does not exist.
     pub fn blocks(&self, device: DeviceId) -> u64 {
-        self.log.bases.get(usize::from(device.0)).map_or(0, |base| base.blocks())
+        self.log
+            .bases
+            .get(usize::from(device.0))
+            .map_or(0, |base| base.blocks())
     }
 
     /// All requests so far.
@@ -158,7 +170,11 @@ impl Disk {
     }
 
     fn advance(&mut self, now: Moment) {
-        assert!(now > self.last && now < Moment::NEVER, "{now:?} after {:?}", self.last);
+        assert!(
+            now > self.last && now < Moment::NEVER,
+            "{now:?} after {:?}",
+            self.last
+        );
         self.last = now;
     }
 
@@ -166,9 +182,14 @@ impl Disk {
         let (device, block) = request.place();
         let op = request.op();
         let refused = |error| (error, Part::Nothing);
-        self.check_range(device, block, request.count()).map_err(refused)?;
+        self.check_range(device, block, request.count())
+            .map_err(refused)?;
         let whole = match request {
-            Request::Write { payload, sectors: Some(mask), .. } => payload.len() == 1 && *mask != 0,
+            Request::Write {
+                payload,
+                sectors: Some(mask),
+                ..
+            } => payload.len() == 1 && *mask != 0,
             Request::Flush { .. } => true,
             other => other.count() > 0,
         };
@@ -188,7 +209,12 @@ impl Disk {
         let blocks = base.blocks();
         match block.checked_add(count) {
             Some(end) if end <= blocks => Ok(()),
-            _ => Err(DiskError::OutOfRange { device, block, count, blocks }),
+            _ => Err(DiskError::OutOfRange {
+                device,
+                block,
+                count,
+                blocks,
+            }),
         }
     }
 

@@ -78,6 +78,9 @@ pub struct Options {
     pub oldest: u16,
     /// The content that is durable.
     pub durable: Block,
+    /// The content that each of its sectors comes from: equal mixtures have one identity only if they
+    /// are made from the same sources.
+    floor: [Block; SECTORS_PER_BLOCK],
     /// The versions that may be there or not, in the order in which they took effect; in flight last.
     pub pending: SmallVec<[(Version, u8); 2]>,
 }
@@ -109,11 +112,20 @@ impl History {
         let mut found: Vec<(u32, Version)> = Vec::with_capacity(log.requests().len());
         for logged in log.requests().iter().filter(|logged| logged.was_accepted()) {
             let (device, first) = logged.request.place();
-            let blocks = if logged.request.mask() == 0 { 0 } else { logged.request.count() };
+            let blocks = if logged.request.mask() == 0 {
+                0
+            } else {
+                logged.request.count()
+            };
             for offset in 0..blocks {
                 let block = first + offset;
                 let slot = *index.entry(place_key(device, block)).or_insert_with(|| {
-                    slots.push(Slot { device, block, versions: 0..0, options: RefCell::default() });
+                    slots.push(Slot {
+                        device,
+                        block,
+                        versions: 0..0,
+                        options: RefCell::default(),
+                    });
                     slots.len() as u32 - 1
                 });
                 let flushes = &flushes[usize::from(device.0)];
@@ -131,7 +143,13 @@ impl History {
         let versions: Vec<Version> = found.into_iter().map(|(_, version)| version).collect();
         assert!(slots.iter().all(|slot| !slot.versions.is_empty()));
         let bases = log.bases().to_vec();
-        History { bases, slots, index, versions, mixed: RefCell::default() }
+        History {
+            bases,
+            slots,
+            index,
+            versions,
+            mixed: RefCell::default(),
+        }
     }
 
     /// Number of blocks that the log writes: slots are numbered from 0 by first submission.
@@ -162,7 +180,9 @@ impl History {
         let versions = self.versions_of(slot);
         let floors = floors(versions, cut);
         let pending = versions.iter().enumerate();
-        1 + pending.filter(|(at, v)| v.live_mask(*at, cut, &floors) != 0).count() as u32
+        1 + pending
+            .filter(|(at, v)| v.live_mask(*at, cut, &floors) != 0)
+            .count() as u32
     }
 
     /// What a cut may leave of the block of a slot.
@@ -183,13 +203,19 @@ impl History {
     /// stands for the last.
     pub fn compose(&self, options: &Options, ages: &Ages) -> Block {
         let source = |sector: usize| options.content_of(sector, ages[sector]);
-        let sources: [&Block; SECTORS_PER_BLOCK] = std::array::from_fn(source);
+        self.mix(std::array::from_fn(source))
+    }
+
+    fn mix(&self, sources: [&Block; SECTORS_PER_BLOCK]) -> Block {
         let ids = sources.map(Block::content_id);
         if ids.iter().all(|id| *id == ids[0]) {
             return sources[0].clone();
         }
         let mut mixed = self.mixed.borrow_mut();
-        mixed.entry(ids).or_insert_with(|| Block::from_sectors(sources)).clone()
+        mixed
+            .entry(ids)
+            .or_insert_with(|| Block::from_sectors(sources))
+            .clone()
     }
 
     fn versions_of(&self, slot: u32) -> &[Version] {
@@ -201,13 +227,15 @@ impl History {
         let versions = self.versions_of(slot);
         let floors = floors(versions, cut);
         let (from, until) = interval(versions, cut);
+        let floor = self.floor(slot, versions, &floors);
         let mut options = Options {
             from,
             until,
             torn,
             choices: Vec::new(),
             oldest: 0,
-            durable: self.durable(slot, versions, &floors),
+            durable: self.mix(floor.each_ref()),
+            floor,
             pending: SmallVec::new(),
         };
         for (at, version) in versions.iter().enumerate() {
@@ -221,19 +249,21 @@ impl History {
         options
     }
 
-    fn durable(&self, slot: u32, versions: &[Version], floors: &Floors) -> Block {
-        if let (Some(first), true) = (floors[0], floors.iter().all(|floor| *floor == floors[0])) {
-            return versions[first].content.clone();
-        }
-        let (device, block) = self.place(slot);
-        let base = self.bases[usize::from(device.0)].read(block);
-        let sources = floors.map(|floor| floor.map_or(&base, |at| &versions[at].content));
-        let ids = sources.map(Block::content_id);
-        if ids.iter().all(|id| *id == ids[0]) {
-            return base;
-        }
-        let mut mixed = self.mixed.borrow_mut();
-        mixed.entry(ids).or_insert_with(|| Block::from_sectors(sources)).clone()
+    /// The durable content that each sector comes from. The base is read only if it is needed.
+    fn floor(
+        &self,
+        slot: u32,
+        versions: &[Version],
+        floors: &Floors,
+    ) -> [Block; SECTORS_PER_BLOCK] {
+        let base = floors.contains(&None).then(|| {
+            let (device, block) = self.place(slot);
+            self.bases[usize::from(device.0)].read(block)
+        });
+        floors.map(|floor| match floor {
+            Some(at) => versions[at].content.clone(),
+            None => base.clone().expect("read above"),
+        })
     }
 
     fn list_choices(&self, options: &mut Options) {
@@ -266,7 +296,11 @@ impl History {
             let (version, _) = &options.pending[usize::from(age) - 1];
             for mask in [0x01, 0xfe, 0x7f, drawn_mask(version)] {
                 let ages = std::array::from_fn(|sector| {
-                    if mask >> sector & 1 == 1 { newer[sector] } else { older[sector] }
+                    if mask >> sector & 1 == 1 {
+                        newer[sector]
+                    } else {
+                        older[sector]
+                    }
                 });
                 self.offer(options, ages, 2);
             }
@@ -292,10 +326,18 @@ impl History {
     fn offer(&self, options: &mut Options, ages: Ages, cost: u8) -> u16 {
         let content = self.compose(options, &ages);
         let id = content.content_id();
-        if let Some(at) = options.choices.iter().position(|c| c.content.content_id() == id) {
+        if let Some(at) = options
+            .choices
+            .iter()
+            .position(|c| c.content.content_id() == id)
+        {
             return at as u16;
         }
-        options.choices.push(Choice { content, ages, cost });
+        options.choices.push(Choice {
+            content,
+            ages,
+            cost,
+        });
         options.choices.len() as u16 - 1
     }
 }
@@ -304,14 +346,20 @@ impl Options {
     /// The content at the age given, or at the last age before it that the sector has.
     fn content_of(&self, sector: usize, age: u16) -> &Block {
         let upto = usize::from(age).min(self.pending.len());
-        let last = self.pending[..upto].iter().rev().find(|(_, mask)| mask >> sector & 1 == 1);
-        last.map_or(&self.durable, |(version, _)| &version.content)
+        let last = self.pending[..upto]
+            .iter()
+            .rev()
+            .find(|(_, mask)| mask >> sector & 1 == 1);
+        last.map_or(&self.floor[sector], |(version, _)| &version.content)
     }
 
     /// The state of the block when everything up to a pending version took effect.
     fn ages_up_to(&self, age: u16) -> Ages {
         std::array::from_fn(|sector| {
-            (1..=age).rev().find(|age| self.has(sector, *age)).unwrap_or(0)
+            (1..=age)
+                .rev()
+                .find(|age| self.has(sector, *age))
+                .unwrap_or(0)
         })
     }
 
@@ -326,7 +374,11 @@ impl Options {
     /// Number of contents if each sector has any of its versions.
     fn mixtures(&self) -> usize {
         (0..SECTORS_PER_BLOCK).fold(1usize, |product, sector| {
-            let ages = 1 + self.pending.iter().filter(|(_, mask)| mask >> sector & 1 == 1).count();
+            let ages = 1 + self
+                .pending
+                .iter()
+                .filter(|(_, mask)| mask >> sector & 1 == 1)
+                .count();
             product.saturating_mul(ages)
         })
     }
@@ -378,7 +430,9 @@ impl Version {
     fn live_mask(&self, at: usize, cut: Moment, floors: &Floors) -> u8 {
         let mask = self.mask(cut);
         let above = |sector: &usize| floors[*sector].is_none_or(|floor| at > floor);
-        let live = (0..SECTORS_PER_BLOCK).filter(above).fold(0, |live, sector| live | 1 << sector);
+        let live = (0..SECTORS_PER_BLOCK)
+            .filter(above)
+            .fold(0, |live, sector| live | 1 << sector);
         mask & live
     }
 }
@@ -388,7 +442,11 @@ type Floors = [Option<usize>; SECTORS_PER_BLOCK];
 
 fn floors(versions: &[Version], cut: Moment) -> Floors {
     let mut floors = [None; SECTORS_PER_BLOCK];
-    for (at, version) in versions.iter().enumerate().filter(|(_, v)| v.durable <= cut) {
+    for (at, version) in versions
+        .iter()
+        .enumerate()
+        .filter(|(_, v)| v.durable <= cut)
+    {
         match version.mask_completed {
             u8::MAX => floors = [Some(at); SECTORS_PER_BLOCK],
             mask => {
@@ -432,8 +490,12 @@ struct Flushes(Vec<(Moment, Moment)>);
 impl Flushes {
     /// The moment at which what completed at `completed` is covered (D-5).
     fn covering(&self, completed: Moment) -> Moment {
-        let first = self.0.partition_point(|(submitted, _)| *submitted <= completed);
-        self.0.get(first).map_or(Moment::NEVER, |(_, effective)| *effective)
+        let first = self
+            .0
+            .partition_point(|(submitted, _)| *submitted <= completed);
+        self.0
+            .get(first)
+            .map_or(Moment::NEVER, |(_, effective)| *effective)
     }
 }
 
@@ -442,7 +504,9 @@ fn flushes_by_device(log: &Log) -> Vec<Flushes> {
     devices.resize_with(log.bases().len(), Flushes::default);
     for logged in log.requests().iter().filter(|logged| logged.succeeded()) {
         if let (Request::Flush { device }, Some(completed)) = (&logged.request, logged.completed) {
-            devices[usize::from(device.0)].0.push((logged.submitted, completed));
+            devices[usize::from(device.0)]
+                .0
+                .push((logged.submitted, completed));
         }
     }
     for Flushes(list) in &mut devices {
