@@ -1,8 +1,9 @@
 //! The unit of content: an immutable block of 4 KiB, shared by reference.
 //!
-//! Promises that the bytes behind a [`Block`] never change, that copies share one allocation, and that
-//! what is derived from the bytes (digest, decoded form) is computed at most once for each content.
-//! Freed allocations are kept in a list of the thread, so a campaign allocates no blocks once warm.
+//! Promises that the bytes behind a [`Block`] never change, that copies share one allocation, and
+//! that what is derived from the bytes (digest, decoded form) is computed at most once for each
+//! content. Freed allocations are kept in a list of the thread, so a campaign allocates no blocks
+//! once warm.
 //!
 //! Must never know what the bytes mean: that is the business of whoever decodes them.
 
@@ -50,8 +51,8 @@ impl Block {
 
     /// A block that starts with `prefix` and is zero after it.
     ///
-    /// Bytes beyond [`BLOCK_BYTES`] are not part of a block: a longer slice is a mistake of the caller
-    /// that debug builds catch and release builds cut off.
+    /// Bytes beyond [`BLOCK_BYTES`] are not part of a block: a longer slice is a mistake of the
+    /// caller that debug builds catch and release builds cut off.
     pub fn from_slice(prefix: &[u8]) -> Block {
         debug_assert!(
             prefix.len() <= BLOCK_BYTES,

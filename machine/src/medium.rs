@@ -1,8 +1,8 @@
 //! The memory-mapped image: where content is kept between executions and between processes.
 //!
-//! Promises that a file is mapped writable by one process at a time, that a block is copied out of the
-//! map at most once between two writes of it, and that what cannot be an image is refused with the
-//! offending value. This is one of the two files with `unsafe`.
+//! Promises that a file is mapped writable by one process at a time, that a block is copied out of
+//! the map at most once between two writes of it, and that what cannot be an image is refused with
+//! the offending value. This is one of the two files with `unsafe`.
 //!
 //! Must never know requests, versions or power: the disk above decides what reaches the image.
 
@@ -310,10 +310,10 @@ fn lock(file: &File, path: &Path, shared: bool) -> Result<(), MediumError> {
 #[allow(unsafe_code)]
 fn map_file(file: &File, read_only: bool) -> io::Result<Map> {
     // SAFETY: the map is undefined behaviour only if the bytes change under a reference to them. We
-    // hold a lock on the file that every process of ours takes before it writes, resizes or maps it:
-    // alone for writing, shared for reading. Inside this process the map is owned by one `Medium`,
-    // which lends its bytes out under the borrow rules and never beyond a call. Programs that
-    // ignore the advisory lock are out of scope, as for every user of `mmap`.
+    // hold a lock on the file that every process of ours takes before it writes, resizes or maps
+    // it: alone for writing, shared for reading. Inside this process the map is owned by one
+    // `Medium`, which lends its bytes out under the borrow rules and never beyond a call. Programs
+    // that ignore the advisory lock are out of scope, as for every user of `mmap`.
     unsafe {
         if read_only {
             Ok(Map::Read(Mmap::map(file)?))

@@ -2,7 +2,8 @@
 //!
 //! Promises that a state never changes its mind (a block read twice has one content), and that its
 //! footprint names every block of the log that was read from it, in order, with the content found.
-//! Blocks that the log never wrote have one content in all crash states; they pass through unrecorded.
+//! Blocks that the log never wrote have one content in all crash states; they pass through
+//! unrecorded.
 //!
 //! Must never know which other states there are.
 
@@ -118,8 +119,8 @@ impl CrashState {
 
     /// The state that a selection describes. Blocks that it does not name follow `default`.
     ///
-    /// With the log that the selection was taken from, the named blocks have the same contents. With
-    /// another log it is as near as the log allows: a request that is not pending any more is
+    /// With the log that the selection was taken from, the named blocks have the same contents.
+    /// With another log it is as near as the log allows: a request that is not pending any more is
     /// replaced by the version of the same age, a block that is not written is left out.
     pub fn with_selection(
         history: Rc<History>,

@@ -1,7 +1,7 @@
 //! The running disk: takes requests, completes them when told to, and shows what reads see.
 //!
-//! Promises that reads follow D-9 whatever is durable, and that steady use allocates nothing once the
-//! log has grown to its size: [`Disk::reset`] keeps what it has.
+//! Promises that reads follow D-9 whatever is durable, and that steady use allocates nothing once
+//! the log has grown to its size: [`Disk::reset`] keeps what it has.
 //!
 //! Must never decide when something completes.
 
@@ -112,8 +112,8 @@ impl Disk {
         self.take_effect(index, part);
     }
 
-    /// How a request ended, and what it read; `None` while it is in flight. Takes the data: a second
-    /// call finds none.
+    /// How a request ended, and what it read; `None` while it is in flight. Takes the data: a
+    /// second call finds none.
     pub fn result(&mut self, id: RequestId) -> Option<Result<Data, DiskError>> {
         let logged = self.log.get(id)?;
         match logged.outcome {

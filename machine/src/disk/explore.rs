@@ -1,15 +1,15 @@
 //! All crash states of a cut that recovery can tell apart.
 //!
-//! Recovery is deterministic given the contents of the blocks that it reads. So two crash states that
-//! agree on every block that recovery (with the check and the reads after it) reads are one class, and
-//! the classes of a log form a tree ([`super::trie`]) that all its cuts share. The explorer walks
-//! that tree with the options of a cut; where the walk leaves the tree, it hands out a state to
-//! recover from, and what the recovery reads extends the tree.
+//! Recovery is deterministic given the contents of the blocks that it reads. So two crash states
+//! that agree on every block that recovery (with the check and the reads after it) reads are one
+//! class, and the classes of a log form a tree ([`super::trie`]) that all its cuts share. The
+//! explorer walks that tree with the options of a cut; where the walk leaves the tree, it hands out
+//! a state to recover from, and what the recovery reads extends the tree.
 //!
 //! The order is that of least discrepancy: first everything written, then nothing that is not
-//! durable, then all classes in which one block is not the newest, then two, and so on; a torn block
-//! counts as two. Lost single writes, which is what most bugs need, therefore come first, and if the
-//! limit stops the walk, random states follow.
+//! durable, then all classes in which one block is not the newest, then two, and so on; a torn
+//! block counts as two. Lost single writes, which is what most bugs need, therefore come first, and
+//! if the limit stops the walk, random states follow.
 //!
 //! Promises: within a cut no class is handed out twice; *exhausted* means that each class over the
 //! options of the [`TornPolicy`] was handed out.
@@ -197,8 +197,8 @@ impl<T> Explorer<T> {
         self.report = CutReport::default();
     }
 
-    /// The next class of the cut, or `None` if there is none or the limits are reached. `draw` returns
-    /// a number below its argument; it is called only for random states, once each.
+    /// The next class of the cut, or `None` if there is none or the limits are reached. `draw`
+    /// returns a number below its argument; it is called only for random states, once each.
     pub fn next(&mut self, draw: &mut dyn FnMut(u32) -> u32) -> Option<Step> {
         let (end, strategy) = self.advance(draw)?;
         self.handed += 1;
@@ -218,9 +218,9 @@ impl<T> Explorer<T> {
         }
     }
 
-    /// Keeps what a recovery from `state` showed. What it reads of the state afterwards is not part of
-    /// the class any more: let everything that `value` depends on read before. If the class is known
-    /// already, the first value stays.
+    /// Keeps what a recovery from `state` showed. What it reads of the state afterwards is not part
+    /// of the class any more: let everything that `value` depends on read before. If the class is
+    /// known already, the first value stays.
     ///
     /// # Errors
     /// [`Diverged`] if the recovery read other blocks than one before it that found the same.
@@ -291,8 +291,8 @@ impl<T> Explorer<T> {
             .unwrap_or_default()
     }
 
-    /// For how many images of whole versions the class of the last step stands: the product, over the
-    /// pending blocks that recovery did not read, of their numbers of versions. Saturates.
+    /// For how many images of whole versions the class of the last step stands: the product, over
+    /// the pending blocks that recovery did not read, of their numbers of versions. Saturates.
     pub fn images(&mut self) -> u64 {
         let (history, cut) = (&self.history, self.cut);
         let counted = |slot| (slot, history.count(slot, cut));

@@ -340,8 +340,8 @@ fn a_class_stands_for_the_images_that_it_did_not_look_at() {
 
 #[test]
 fn a_cut_inside_recovery_nests() {
-    // Recovery copies block 1 to block 2, flushes, and clears block 1. Whatever a first and a second cut
-    // leave, a second recovery ends with the value in block 2, or finds nothing to do.
+    // Recovery copies block 1 to block 2, flushes, and clears block 1. Whatever a first and a
+    // second cut leave, a second recovery ends with the value in block 2, or finds nothing to do.
     let mut rig = Rig::new();
     rig.write(1, 0xee);
     rig.flush();

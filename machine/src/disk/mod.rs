@@ -1,15 +1,16 @@
-//! The disk: a passive device with a volatile cache, the log of its requests, and what the medium may
-//! hold after the power is cut.
+//! The disk: a passive device with a volatile cache, the log of its requests, and what the medium
+//! may hold after the power is cut.
 //!
 //! Promises the assumptions of `docs/device-model.md` (cited as D-n) and determinism: nothing here
-//! chooses. Who submits and completes what, and when, comes in through calls with a [`Moment`]; what
-//! a crash state keeps comes in through a [`Strategy`], a [`Selection`] or the [`Explorer`]'s order.
+//! chooses. Who submits and completes what, and when, comes in through calls with a [`Moment`];
+//! what a crash state keeps comes in through a [`Strategy`], a [`Selection`] or the [`Explorer`]'s
+//! order.
 //!
 //! Must never know tasks, locks, or what the blocks mean.
 //!
-//! Reading order: `request` (what is asked and the log), `device` (the running disk), `versions` (what
-//! a cut may leave of each block), `crash` (one state, read lazily), `trie` and `explore` (all states
-//! that recovery can tell apart).
+//! Reading order: `request` (what is asked and the log), `device` (the running disk), `versions`
+//! (what a cut may leave of each block), `crash` (one state, read lazily), `trie` and `explore`
+//! (all states that recovery can tell apart).
 
 mod crash;
 mod device;
@@ -38,7 +39,7 @@ pub use plan::{Failure, Part, Rule, Target};
 pub use request::{Data, DiskError, Log, Logged, Note, Op, Outcome, Request, RequestId};
 pub use selection::{Kept, ParseKeptError, Selection, Source};
 pub use trie::{Diverged, LeafId};
-pub use versions::{Choice, History, Options, TornPolicy, Version};
+pub use versions::{Ages, Choice, EVERY_LIMIT, History, Options, TornPolicy, Version};
 
 /// The number of an event. The caller counts; every event that the disk hears of has a larger one
 /// than the event before. Zero is before everything.
@@ -70,8 +71,8 @@ impl fmt::Display for DeviceId {
 
 /// Something that has content for each block of one device: an image, or a crash state.
 ///
-/// A source is constant: two reads of a block give equal bytes, and while it is remembered, the same
-/// [`Block`].
+/// A source is constant: two reads of a block give equal bytes, and while it is remembered, the
+/// same [`Block`].
 pub trait BlockSource {
     /// Blocks of the device.
     fn blocks(&self) -> u64;
@@ -80,15 +81,15 @@ pub trait BlockSource {
     fn read(&self, block: u64) -> Block;
 }
 
-/// The place of a block in a disk as one number, for maps. Blocks fit 52 bits, as a device has fewer
-/// than 2^64 bytes.
+/// The place of a block in a disk as one number, for maps. Blocks fit 52 bits, as a device has
+/// fewer than 2^64 bytes.
 fn place_key(device: DeviceId, block: u64) -> u64 {
     debug_assert!(block < 1 << 56);
     block << 8 | u64::from(device.0)
 }
 
-/// Spreads the bits of a number over 64 (the finalizer of SplitMix64). A fixed function: the same for
-/// ever, as findings depend on it.
+/// Spreads the bits of a number over 64 (the finalizer of SplitMix64). A fixed function: the same
+/// for ever, as findings depend on it.
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -598,3 +598,22 @@ fn the_options_of_random_logs_are_those_of_the_assumptions() {
     }
     assert!(pending > 50_000, "{pending}: the logs have become dull");
 }
+
+#[test]
+fn each_assumption_has_a_test() {
+    let (page, tests) = (
+        include_str!("../../../docs/device-model.md"),
+        include_str!("model_tests.rs"),
+    );
+    let numbered = page.lines().filter_map(|line| line.strip_prefix("**D-"));
+    let numbers: Vec<&str> = numbered
+        .map(|line| line.split(' ').next().expect("a first word"))
+        .collect();
+    assert_eq!(numbers.len(), 15);
+    for number in numbers {
+        assert!(
+            tests.contains(&format!("#[test]\nfn d{number}_")),
+            "no test of D-{number}"
+        );
+    }
+}

@@ -37,8 +37,8 @@ impl Part {
 /// Which requests a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The request that is the `n`th of its kind submitted after the rule was made, counted from 1, to
-    /// any device. Zero is none.
+    /// The request that is the `n`th of its kind submitted after the rule was made, counted from 1,
+    /// to any device. Zero is none.
     Nth(u32),
     /// Every request of the kind that touches one of these blocks. A flush touches none.
     Blocks {
@@ -109,8 +109,8 @@ impl Plan {
         self.rules.clear();
     }
 
-    /// What the plan holds for a request being submitted: the part it leaves if it is to fail. Every
-    /// rule counts; the first that hits decides.
+    /// What the plan holds for a request being submitted: the part it leaves if it is to fail.
+    /// Every rule counts; the first that hits decides.
     pub(super) fn fate(&mut self, request: &Request) -> Option<Part> {
         if request.op() == Op::Discard {
             return None;

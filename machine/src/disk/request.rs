@@ -1,7 +1,7 @@
 //! Requests to the disk, and the append-only log of them with their moments.
 //!
-//! Promises that the log alone (with the content that lay below it) decides what a cut at any moment
-//! may leave: everything after the execution is derived from it.
+//! Promises that the log alone (with the content that lay below it) decides what a cut at any
+//! moment may leave: everything after the execution is derived from it.
 //!
 //! Must never know who submitted a request; a [`Note`] carries the submitter's words for reports.
 
@@ -247,8 +247,8 @@ pub struct Logged {
 }
 
 impl Logged {
-    /// Whether a cut while it was in flight may find a part of it: false for a request that the disk
-    /// refused to take (D-14).
+    /// Whether a cut while it was in flight may find a part of it: false for a request that the
+    /// disk refused to take (D-14).
     pub(super) fn was_accepted(&self) -> bool {
         match self.fate {
             Ok(()) => true,
@@ -285,13 +285,13 @@ impl Log {
         &self.bases
     }
 
-    /// The moments at which the set of possible crash states changes, in order, each once: submission
-    /// of a write or discard (D-7), completion of a FUA write (D-6), of a FLUSH (D-5), and of a write
-    /// that failed (D-10).
+    /// The moments at which the set of possible crash states changes, in order, each once:
+    /// submission of a write or discard (D-7), completion of a FUA write (D-6), of a FLUSH (D-5),
+    /// and of a write that failed (D-10).
     ///
     /// All cuts from one of these moments until just before the next have the same states. The last
-    /// of them ([`Moment::before`] of the next) is the one that allows least, as most operations have
-    /// returned by then.
+    /// of them ([`Moment::before`] of the next) is the one that allows least, as most operations
+    /// have returned by then.
     pub fn cuts(&self) -> Vec<Moment> {
         let mut moments = Vec::with_capacity(self.requests.len());
         for logged in self.requests.iter().filter(|logged| logged.was_accepted()) {

@@ -1,8 +1,8 @@
 //! A crash state written down: what a finding keeps so that it replays.
 //!
 //! Promises that text and value convert into each other without loss, and that the text names
-//! requests, so that a person can look them up in the log: `0:17=w12.0@2` is block 17 of device 0 as
-//! block 0 of request 12 left it, which was the second pending version; `0:17=durable` the block
+//! requests, so that a person can look them up in the log: `0:17=w12.0@2` is block 17 of device 0
+//! as block 0 of request 12 left it, which was the second pending version; `0:17=durable` the block
 //! without any of them; `0:17=w12.0@2/01+durable/fe` the first sector of one and the rest of the
 //! other, masks in hexadecimal.
 //!
@@ -17,7 +17,8 @@ use super::versions::{Ages, Options};
 use super::{DeviceId, RequestId};
 use crate::block::SECTORS_PER_BLOCK;
 
-/// The blocks of a crash state that might have been otherwise, in the order in which they were read.
+/// The blocks of a crash state that might have been otherwise, in the order in which they were
+/// read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection(pub Vec<Kept>);
 

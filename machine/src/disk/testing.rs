@@ -1,7 +1,7 @@
 //! A disk driven by hand, for the tests of this folder.
 //!
-//! Promises moments that grow by one with each event, and blocks whose sectors each hold one byte, so
-//! that a content is eight readable bytes.
+//! Promises moments that grow by one with each event, and blocks whose sectors each hold one byte,
+//! so that a content is eight readable bytes.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

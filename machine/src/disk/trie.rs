@@ -1,8 +1,9 @@
-//! The tree of everything that recovery was seen to read: a node is the block it reads next, an edge
-//! the content it found, a leaf the end of a recovery.
+//! The tree of everything that recovery was seen to read: a node is the block it reads next, an
+//! edge the content it found, a leaf the end of a recovery.
 //!
-//! Promises that two recoveries that found the same contents end in the same leaf, and that a recovery
-//! that reads different blocks after finding the same contents is told apart as nondeterministic.
+//! Promises that two recoveries that found the same contents end in the same leaf, and that a
+//! recovery that reads different blocks after finding the same contents is told apart as
+//! nondeterministic.
 //!
 //! Must never know cuts, or which contents are possible.
 
@@ -14,8 +15,8 @@ use super::DeviceId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeafId(pub u32);
 
-/// A recovery read other blocks than one that had found the same contents until then. Recovery depends
-/// on something else than the image: a bug of the target.
+/// A recovery read other blocks than one that had found the same contents until then. Recovery
+/// depends on something else than the image: a bug of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "recovery is not deterministic: after {depth} equal reads it went to {} and once to {}",
@@ -90,8 +91,8 @@ impl Trie {
             .map(|(_, child)| *child)
     }
 
-    /// Adds a recovery that read these slots and found these contents. Returns its leaf, and whether
-    /// it is new.
+    /// Adds a recovery that read these slots and found these contents. Returns its leaf, and
+    /// whether it is new.
     pub(super) fn insert(&mut self, path: &[(u32, u64)]) -> Result<(LeafId, bool), Fork> {
         let mut parent: Option<(u32, u64)> = None;
         for (depth, (slot, content_id)) in path.iter().enumerate() {

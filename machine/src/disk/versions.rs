@@ -1,8 +1,9 @@
 //! What a cut may leave of each block: the versions of a log, and the options that a cut has.
 //!
-//! Promises that the options of a block at a cut are exactly what the assumptions D-1 to D-13 allow at
-//! the grain asked for ([`TornPolicy`]), that equal content has one identity over all cuts of a log,
-//! and that the work for one block is done once for each interval in which its options are the same.
+//! Promises that the options of a block at a cut are exactly what the assumptions D-1 to D-13 allow
+//! at the grain asked for ([`TornPolicy`]), that equal content has one identity over all cuts of a
+//! log, and that the work for one block is done once for each interval in which its options are the
+//! same.
 //!
 //! Must never know what recovery reads, nor prefer a state over another.
 
@@ -25,7 +26,8 @@ pub enum TornPolicy {
     /// Of each version over its predecessor: the first sector only, all but the first, all but the
     /// last, and one mixture drawn by a hash of the request.
     Few,
-    /// Each sector any version (D-4), while a block has at most [`EVERY_LIMIT`] mixtures; else `Few`.
+    /// Each sector any version (D-4), while a block has at most [`EVERY_LIMIT`] mixtures; else
+    /// `Few`.
     Every,
 }
 
@@ -78,10 +80,11 @@ pub struct Options {
     pub oldest: u16,
     /// The content that is durable.
     pub durable: Block,
-    /// The content that each of its sectors comes from: equal mixtures have one identity only if they
-    /// are made from the same sources.
+    /// The content that each of its sectors comes from: equal mixtures have one identity only if
+    /// they are made from the same sources.
     floor: [Block; SECTORS_PER_BLOCK],
-    /// The versions that may be there or not, in the order in which they took effect; in flight last.
+    /// The versions that may be there or not, in the order in which they took effect; in flight
+    /// last.
     pub pending: SmallVec<[(Version, u8); 2]>,
 }
 
@@ -199,8 +202,8 @@ impl History {
         options
     }
 
-    /// The content that has each sector of the age given. An age beyond the last version of a sector
-    /// stands for the last.
+    /// The content that has each sector of the age given. An age beyond the last version of a
+    /// sector stands for the last.
     pub fn compose(&self, options: &Options, ages: &Ages) -> Block {
         let source = |sector: usize| options.content_of(sector, ages[sector]);
         self.mix(std::array::from_fn(source))
