@@ -8,13 +8,10 @@
 //! changes names never writes the log, but marks; fsync decides). It must never know what a log
 //! looks like.
 
+use super::span::Blocks;
 use crate::types::TransactionId;
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::ops::Range;
-
-/// A range of a file in blocks, `[start, end)`.
-pub type BlockRange = Range<u64>;
 
 /// The marks of one inode. Held by the inode; changed under EXT W or, for names, under the
 /// directory's lock.
@@ -25,7 +22,7 @@ pub struct LogState(RefCell<Marks>);
 struct Marks {
     transaction: TransactionId,
     /// Ranges whose extents changed and are not in the log: ascending, apart.
-    modified: SmallVec<[(u64, u64); 4]>,
+    modified: SmallVec<[Blocks; 4]>,
     /// The inode item changed and is not in the log as it is now.
     inode: bool,
     /// The inode has names that the last commit does not have.
@@ -42,41 +39,45 @@ impl Marks {
     /// The marks of a transaction; those of an earlier one are forgotten.
     fn of(&mut self, transaction: TransactionId) -> &mut Marks {
         if self.transaction != transaction {
-            debug_assert!(self.transaction < transaction, "marks come in the order of transactions");
+            debug_assert!(
+                self.transaction < transaction,
+                "marks come in the order of transactions"
+            );
             *self = Marks { transaction, ..Marks::default() };
         }
         self
     }
 
-    fn add(&mut self, range: BlockRange) {
+    fn add(&mut self, range: Blocks) {
         if range.is_empty() {
             return;
         }
-        let (mut start, mut end) = (range.start, range.end);
-        let first = self.modified.partition_point(|held| held.1 < start);
-        let last = self.modified.partition_point(|held| held.0 <= end);
-        if let Some(touched) = self.modified.get(first..last).filter(|held| !held.is_empty()) {
-            start = start.min(touched[0].0);
-            end = end.max(touched[touched.len() - 1].1);
+        let Blocks { mut start, mut end } = range;
+        let first = self.modified.partition_point(|held| held.end < start);
+        let last = self.modified.partition_point(|held| held.start <= end);
+        if let Some([touched, ..]) = self.modified.get(first..last) {
+            start = start.min(touched.start);
+            end = end.max(self.modified[last - 1].end);
         }
         self.modified.drain(first..last);
-        self.modified.insert(first, (start, end));
-        debug_assert!(self.modified.windows(2).all(|pair| pair[0].1 < pair[1].0));
+        self.modified.insert(first, Blocks::new(start, end));
+        debug_assert!(self.modified.windows(2).all(|pair| pair[0].end < pair[1].start));
     }
 
-    fn take(&mut self, within: BlockRange) -> SmallVec<[BlockRange; 4]> {
+    fn take(&mut self, within: Blocks) -> SmallVec<[Blocks; 4]> {
         let mut taken = SmallVec::new();
-        let mut kept = SmallVec::new();
-        for &(start, end) in &self.modified {
-            let (from, to) = (start.max(within.start), end.min(within.end));
-            if from >= to {
-                kept.push((start, end));
+        let mut kept: SmallVec<[Blocks; 4]> = SmallVec::new();
+        for &held in &self.modified {
+            let inside = held.intersection(within);
+            if inside.is_empty() {
+                kept.push(held);
                 continue;
             }
-            taken.push(from..to);
-            kept.extend((start < from).then_some((start, from)));
-            kept.extend((to < end).then_some((to, end)));
+            taken.push(inside);
+            kept.push(Blocks::new(held.start, inside.start));
+            kept.push(Blocks::new(inside.end, held.end));
         }
+        kept.retain(|held| !held.is_empty());
         self.modified = kept;
         taken
     }
@@ -84,7 +85,7 @@ impl Marks {
 
 impl LogState {
     /// The extents of a range changed under a handle of `transaction`.
-    pub fn note_range(&self, transaction: TransactionId, range: BlockRange) {
+    pub fn note_range(&self, transaction: TransactionId, range: Blocks) {
         let mut marks = self.0.borrow_mut();
         let marks = marks.of(transaction);
         marks.add(range);
@@ -143,11 +144,7 @@ impl LogState {
 
     /// Takes the modified ranges within `within` out, ascending: the caller puts them into the log
     /// tree before it releases the log's lock. What lies outside stays marked.
-    pub fn take_ranges(
-        &self,
-        transaction: TransactionId,
-        within: BlockRange,
-    ) -> SmallVec<[BlockRange; 4]> {
+    pub fn take_ranges(&self, transaction: TransactionId, within: Blocks) -> SmallVec<[Blocks; 4]> {
         let mut marks = self.0.borrow_mut();
         if marks.transaction != transaction {
             return SmallVec::new();
@@ -175,30 +172,35 @@ mod tests {
     const NOW: TransactionId = TransactionId(7);
 
     fn ranges(state: &LogState) -> Vec<(u64, u64)> {
-        state.0.borrow().modified.to_vec()
+        state.0.borrow().modified.iter().map(|held| (held.start, held.end)).collect()
+    }
+
+    fn taken(state: &LogState, at: TransactionId, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let taken = state.take_ranges(at, Blocks::new(start, end));
+        taken.iter().map(|range| (range.start, range.end)).collect()
     }
 
     #[test]
     fn ranges_join_where_they_touch() {
         let state = LogState::default();
-        for range in [4..5, 0..1, 8..9, 1..2, 5..5] {
-            state.note_range(NOW, range);
+        for (start, end) in [(4, 5), (0, 1), (8, 9), (1, 2), (5, 5)] {
+            state.note_range(NOW, Blocks::new(start, end));
         }
         assert_eq!(ranges(&state), [(0, 2), (4, 5), (8, 9)]);
-        state.note_range(NOW, 2..8);
+        state.note_range(NOW, Blocks::new(2, 8));
         assert_eq!(ranges(&state), [(0, 9)]);
     }
 
     #[test]
     fn what_is_not_taken_stays() {
         let state = LogState::default();
-        state.note_range(NOW, 0..4);
-        state.note_range(NOW, 6..9);
-        assert_eq!(state.take_ranges(NOW, 1..7).to_vec(), [1..4, 6..7]);
+        state.note_range(NOW, Blocks::new(0, 4));
+        state.note_range(NOW, Blocks::new(6, 9));
+        assert_eq!(taken(&state, NOW, 1, 7), [(1, 4), (6, 7)]);
         assert_eq!(ranges(&state), [(0, 1), (7, 9)]);
         state.note_logged(NOW);
         assert!(state.is_marked(NOW) && state.is_logged(NOW));
-        assert_eq!(state.take_ranges(NOW, 0..u64::MAX).to_vec(), [0..1, 7..9]);
+        assert_eq!(taken(&state, NOW, 0, u64::MAX), [(0, 1), (7, 9)]);
         assert!(!state.is_marked(NOW));
     }
 
@@ -210,7 +212,7 @@ mod tests {
         state.note_shrunk(NOW);
         assert_eq!(state.must_commit(NOW), Some("a name was reused"));
         assert!(state.is_named(NOW) && state.is_shrunk(NOW));
-        assert!(!state.is_marked(NOW.next()) && state.take_ranges(NOW.next(), 0..9).is_empty());
+        assert!(!state.is_marked(NOW.next()) && taken(&state, NOW.next(), 0, 9).is_empty());
         state.note_inode(NOW.next());
         assert!(state.must_commit(NOW.next()).is_none() && !state.is_named(NOW.next()));
     }
@@ -219,7 +221,9 @@ mod tests {
     fn random_marks_agree_with_a_set_of_blocks() {
         let mut seed = 1_u64;
         let mut next = |n: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % n
         };
         for _ in 0..300 {
@@ -229,12 +233,12 @@ mod tests {
                 let start = next(36);
                 let end = start + next(5);
                 if next(3) > 0 {
-                    state.note_range(NOW, start..end);
+                    state.note_range(NOW, Blocks::new(start, end));
                     model[start as usize..end as usize].fill(true);
                     continue;
                 }
-                let taken = state.take_ranges(NOW, start..end);
-                let blocks: Vec<u64> = taken.into_iter().flatten().collect();
+                let taken = taken(&state, NOW, start, end);
+                let blocks: Vec<u64> = taken.into_iter().flat_map(|(from, to)| from..to).collect();
                 let wanted = (start..end).filter(|&block| model[block as usize]);
                 assert_eq!(blocks, wanted.collect::<Vec<_>>());
                 model[start as usize..end as usize].fill(false);

@@ -204,7 +204,8 @@ mod tests {
             }
             assert!(LogRange::decode(Key { offset: 1, ..key }, &bytes).is_err());
         }
-        let endless = LogRange { index: 1, len_blocks: INDEX_END - 1, held: held[2], generation: 0 };
+        let endless =
+            LogRange { index: 1, len_blocks: INDEX_END - 1, held: held[2], generation: 0 };
         assert_eq!(LogRange::decode(LogRange::key(Ino(1), 1), &endless.encode()), Ok(endless));
         assert!(LogRange::decode(LogRange::key(Ino(1), 2), &endless.encode()).is_err());
         let low = LogRange { held: Held::Written { block: 1 }, ..endless };
