@@ -9,9 +9,12 @@
 //! looks like.
 
 use super::span::Blocks;
-use crate::types::TransactionId;
+use crate::types::{Ino, TransactionId};
 use smallvec::SmallVec;
 use std::cell::RefCell;
+
+/// A name in a directory.
+pub type Name = SmallVec<[u8; 24]>;
 
 /// The marks of one inode. Held by the inode; changed under EXT W or, for names, under the
 /// directory's lock.
@@ -25,8 +28,8 @@ struct Marks {
     modified: SmallVec<[Blocks; 4]>,
     /// The inode item changed and is not in the log as it is now.
     inode: bool,
-    /// The inode has names that the last commit does not have.
-    named: bool,
+    /// Names that the inode has and that the last commit does not have, with their directories.
+    names: SmallVec<[(Ino, Name); 1]>,
     /// The size became less than it was at some time in this transaction.
     shrunk: bool,
     /// Why the log cannot express what happened.
@@ -104,11 +107,20 @@ impl LogState {
         (marks.inode, marks.shrunk) = (true, true);
     }
 
-    /// The inode got a name (it was created, too, before there are links).
-    pub fn note_named(&self, transaction: TransactionId) {
+    /// The inode got a name.
+    pub fn note_named(&self, transaction: TransactionId, directory: Ino, name: &[u8]) {
         let mut marks = self.0.borrow_mut();
         let marks = marks.of(transaction);
-        (marks.inode, marks.named) = (true, true);
+        marks.inode = true;
+        marks.names.push((directory, SmallVec::from_slice(name)));
+    }
+
+    /// The inode lost a name.
+    pub fn note_unnamed(&self, transaction: TransactionId, directory: Ino, name: &[u8]) {
+        let mut marks = self.0.borrow_mut();
+        let marks = marks.of(transaction);
+        marks.inode = true;
+        marks.names.retain(|held| held.0 != directory || held.1.as_slice() != name);
     }
 
     /// Something happened that only a commit makes durable; `why` is for reports (B-7).
@@ -121,9 +133,9 @@ impl LogState {
         self.current(transaction, |marks| marks.must_commit).flatten()
     }
 
-    /// Whether the inode has names that the last commit does not have.
-    pub fn is_named(&self, transaction: TransactionId) -> bool {
-        self.current(transaction, |marks| marks.named).unwrap_or(false)
+    /// The names that the inode has and the last commit does not have.
+    pub fn names(&self, transaction: TransactionId) -> SmallVec<[(Ino, Name); 1]> {
+        self.current(transaction, |marks| marks.names.clone()).unwrap_or_default()
     }
 
     /// Whether a log of a part of the file would bring old data back.
@@ -207,14 +219,17 @@ mod tests {
     #[test]
     fn a_later_transaction_forgets() {
         let state = LogState::default();
-        state.note_named(NOW);
+        state.note_named(NOW, Ino::ROOT, b"f");
         state.note_must_commit(NOW, "a name was reused");
         state.note_shrunk(NOW);
         assert_eq!(state.must_commit(NOW), Some("a name was reused"));
-        assert!(state.is_named(NOW) && state.is_shrunk(NOW));
+        assert!(state.names(NOW).len() == 1 && state.is_shrunk(NOW));
         assert!(!state.is_marked(NOW.next()) && taken(&state, NOW.next(), 0, 9).is_empty());
         state.note_inode(NOW.next());
-        assert!(state.must_commit(NOW.next()).is_none() && !state.is_named(NOW.next()));
+        assert!(state.must_commit(NOW.next()).is_none());
+        assert!(state.names(NOW.next()).is_empty());
+        state.note_unnamed(NOW.next(), Ino::ROOT, b"f");
+        assert!(state.is_marked(NOW.next()));
     }
 
     #[test]
