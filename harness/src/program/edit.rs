@@ -23,28 +23,16 @@ pub enum Slot {
 impl Program {
     /// Every operation with its number and place, in program order: setup, tasks, after.
     pub fn operations(&self) -> impl Iterator<Item = (OpId, Slot, &Operation)> {
-        let setup = self
-            .setup
-            .iter()
-            .enumerate()
-            .map(|(index, op)| (Slot::Setup(index), op));
+        let setup = self.setup.iter().enumerate().map(|(index, op)| (Slot::Setup(index), op));
         let tasks = self.tasks.iter().enumerate().flat_map(|(task, body)| {
-            body.ops
-                .iter()
-                .enumerate()
-                .map(move |(index, op)| (Slot::Task { task, index }, op))
+            body.ops.iter().enumerate().map(move |(index, op)| (Slot::Task { task, index }, op))
         });
-        let after = self
-            .after
-            .iter()
-            .enumerate()
-            .filter_map(|(index, line)| match line {
-                AfterLine::Operation(op) => Some((Slot::After(index), op)),
-                _ => None,
-            });
+        let after = self.after.iter().enumerate().filter_map(|(index, line)| match line {
+            AfterLine::Operation(op) => Some((Slot::After(index), op)),
+            _ => None,
+        });
         let all = setup.chain(tasks).chain(after);
-        all.zip(1..)
-            .map(|((slot, op), number)| (OpId(number), slot, op))
+        all.zip(1..).map(|((slot, op), number)| (OpId(number), slot, op))
     }
 
     /// The operation of a number.
@@ -57,21 +45,13 @@ impl Program {
     /// operation inserted there gets.
     pub fn number_at(&self, slot: Slot) -> OpId {
         let in_tasks = |count: usize| -> usize {
-            self.tasks
-                .iter()
-                .take(count)
-                .map(|task| task.ops.len())
-                .sum()
+            self.tasks.iter().take(count).map(|task| task.ops.len()).sum()
         };
         let before = match slot {
             Slot::Setup(index) => index,
             Slot::Task { task, index } => self.setup.len() + in_tasks(task) + index,
             Slot::After(line) => {
-                let operations = self
-                    .after
-                    .iter()
-                    .take(line)
-                    .filter(|line| is_operation(line));
+                let operations = self.after.iter().take(line).filter(|line| is_operation(line));
                 self.setup.len() + in_tasks(self.tasks.len()) + operations.count()
             }
         };
@@ -155,18 +135,11 @@ impl Program {
             }
         };
         for line in &mut self.after {
-            if let AfterLine::Content {
-                holds: Content::Tag(op),
-                ..
-            } = line
-            {
+            if let AfterLine::Content { holds: Content::Tag(op), .. } = line {
                 shift(op);
             }
         }
-        self.faults
-            .iter_mut()
-            .filter_map(|fault| fault.op.as_mut())
-            .for_each(shift);
+        self.faults.iter_mut().filter_map(|fault| fault.op.as_mut()).for_each(shift);
     }
 
     /// Comments before the lines after `slot` move by `by`.

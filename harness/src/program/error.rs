@@ -26,17 +26,8 @@ pub struct ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ParseError {
-            line,
-            column,
-            found,
-            expected,
-            ..
-        } = self;
-        write!(
-            f,
-            "line {line}, column {column}: found {found}, expected {expected}"
-        )?;
+        let ParseError { line, column, found, expected, .. } = self;
+        write!(f, "line {line}, column {column}: found {found}, expected {expected}")?;
         match &self.suggestion {
             Some(word) => write!(f, "; did you mean `{word}`?"),
             None => Ok(()),
@@ -82,10 +73,7 @@ impl Trouble {
     /// Turns it into words. `text` is what the range is in.
     pub(super) fn explain(self, text: &[u8]) -> ParseError {
         let before = &text[..self.at.start];
-        let line_start = before
-            .iter()
-            .rposition(|&b| b == b'\n')
-            .map_or(0, |index| index + 1);
+        let line_start = before.iter().rposition(|&b| b == b'\n').map_or(0, |index| index + 1);
         let found = String::from_utf8_lossy(&text[self.at.clone()]).into_owned();
         let suggestion = self.expected.suggest(&found);
         let found = match found.as_str() {
@@ -95,10 +83,7 @@ impl Trouble {
         };
         ParseError {
             line: before.iter().filter(|&&b| b == b'\n').count() + 1,
-            column: String::from_utf8_lossy(&before[line_start..])
-                .chars()
-                .count()
-                + 1,
+            column: String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
             span: self.at,
             found,
             expected: self.expected.describe(),
@@ -115,10 +100,7 @@ impl Expected {
             Expected::Operation => "an operation".into(),
             Expected::AfterLine => "an operation or a check".into(),
             Expected::Key(group) => {
-                let keys = KNOBS
-                    .iter()
-                    .filter(|knob| knob.group == group)
-                    .map(|knob| knob.key);
+                let keys = KNOBS.iter().filter(|knob| knob.group == group).map(|knob| knob.key);
                 format!("key=value with the key {}", one_of(keys))
             }
             Expected::Value(knob) => format!("{} for {}", knob.values.describe(), knob.key),
@@ -141,10 +123,7 @@ impl Expected {
             }
             Expected::Key(group) => {
                 let key = found.split('=').next().unwrap_or(found);
-                let keys = KNOBS
-                    .iter()
-                    .filter(|knob| knob.group == group)
-                    .map(|knob| knob.key);
+                let keys = KNOBS.iter().filter(|knob| knob.group == group).map(|knob| knob.key);
                 nearest(key, keys)
             }
             Expected::Value(knob) => match knob.values {
@@ -171,9 +150,7 @@ fn one_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
 /// Of equally near ones the first.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.len().clamp(3, 12) / 3).max(1);
-    let scored = candidates
-        .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate));
+    let scored = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
     scored
         .filter(|&(cost, candidate)| 0 < cost && cost <= allowed && cost < candidate.len())
         .min_by_key(|&(cost, _)| cost)
@@ -186,11 +163,7 @@ fn distance(a: &str, b: &str) -> usize {
     if a.len().abs_diff(b.len()) > 4 {
         return usize::MAX;
     }
-    let mut rows = [
-        (0..=b.len()).collect::<Vec<_>>(),
-        vec![0; b.len() + 1],
-        vec![0; b.len() + 1],
-    ];
+    let mut rows = [(0..=b.len()).collect::<Vec<_>>(), vec![0; b.len() + 1], vec![0; b.len() + 1]];
     for i in 1..=a.len() {
         rows.rotate_right(1);
         let [row, above, before] = &mut rows;

@@ -68,12 +68,8 @@ impl Program {
         for line in &mut self.after {
             names.after_line(line);
         }
-        names
-            .paths
-            .apply(&mut self.paths, &words::PATHS, words::is_path_name);
-        names
-            .maps
-            .apply(&mut self.maps, &words::MAPS, words::is_symbol);
+        names.paths.apply(&mut self.paths, &words::PATHS, words::is_path_name);
+        names.maps.apply(&mut self.maps, &words::MAPS, words::is_symbol);
     }
 
     /// Drops references to operations that do not exist.
@@ -81,10 +77,7 @@ impl Program {
         let last = self.operation_count();
         let valid = |op: OpId| (1..=last).contains(&usize::from(op.0));
         self.after.retain(|line| match line {
-            AfterLine::Content {
-                holds: Content::Tag(op),
-                ..
-            } => valid(*op),
+            AfterLine::Content { holds: Content::Tag(op), .. } => valid(*op),
             _ => true,
         });
         self.faults.truncate(limits::FAULTS_MAX);
@@ -96,8 +89,7 @@ impl Program {
     }
 
     fn fix_defects(&mut self) {
-        self.defects
-            .retain(|name| words::is_symbol(name.as_bytes()));
+        self.defects.retain(|name| words::is_symbol(name.as_bytes()));
         let mut index = 0;
         while index < self.defects.len() {
             if self.defects[..index].contains(&self.defects[index]) {
@@ -140,12 +132,7 @@ impl Program {
             });
         }
         if let Some(cut) = &mut self.cut {
-            let CutSpec {
-                kept,
-                inside_recovery,
-                kept_inside,
-                ..
-            } = cut;
+            let CutSpec { kept, inside_recovery, kept_inside, .. } = cut;
             if inside_recovery.is_none() {
                 kept_inside.clear();
             }
@@ -199,20 +186,17 @@ impl Program {
             Place::Defects => self.defects.len(),
             Place::Faults => self.faults.len(),
             Place::Setup => section(self.setup.len()),
-            Place::Task(index) => self
-                .tasks
-                .get(usize::from(index))
-                .map_or(0, |task| task.ops.len() + 1),
+            Place::Task(index) => {
+                self.tasks.get(usize::from(index)).map_or(0, |task| task.ops.len() + 1)
+            }
             Place::After => section(self.after.len()),
             Place::Expect => usize::from(self.expect.is_some()),
             Place::Schedule => self.schedule.as_ref().map_or(0, |s| s.moves.len() + 1),
             Place::Cut => self.cut.as_ref().map_or(0, |cut| cut.kept.len() + 1),
             Place::RecoveryCut => match &self.cut {
-                Some(CutSpec {
-                    inside_recovery: Some(_),
-                    kept_inside,
-                    ..
-                }) => kept_inside.len() + 1,
+                Some(CutSpec { inside_recovery: Some(_), kept_inside, .. }) => {
+                    kept_inside.len() + 1
+                }
                 _ => 0,
             },
             Place::Choices => self.choices.len().div_ceil(limits::CHOICES_LINE_BYTES),
@@ -239,11 +223,7 @@ struct Renaming {
 
 impl Renaming {
     fn new(count: usize) -> Self {
-        Renaming {
-            new: [None; 4],
-            used: 0,
-            count,
-        }
+        Renaming { new: [None; 4], used: 0, count }
     }
 
     fn rename(&mut self, old: u8, max: usize) -> u8 {
@@ -271,9 +251,7 @@ impl Renaming {
         for index in 0..used {
             let good = valid(table[index].as_bytes()) && !table[..index].contains(&table[index]);
             if !good {
-                let free = defaults
-                    .iter()
-                    .find(|name| !table.iter().any(|taken| taken == **name));
+                let free = defaults.iter().find(|name| !table.iter().any(|taken| taken == **name));
                 table[index] = free.map_or_else(String::new, |name| (*name).to_owned());
             }
         }
@@ -326,10 +304,7 @@ impl Names {
 pub(super) fn clamp(kind: Kind, fields: &mut Fields) {
     fields.offset = fields.offset.min(limits::FILE_BYTES_MAX);
     fields.other = fields.other.min(limits::FILE_BYTES_MAX);
-    let from = if kind.shape().has(Arg::Other) {
-        fields.offset.max(fields.other)
-    } else {
-        fields.offset
-    };
+    let from =
+        if kind.shape().has(Arg::Other) { fields.offset.max(fields.other) } else { fields.offset };
     fields.len = fields.len.min(limits::FILE_BYTES_MAX - from);
 }

@@ -13,7 +13,7 @@ use oracle::operation::{BLOCK_BYTES, Fill, MapId, Operation, PathId, SECTOR_BYTE
 use super::dice::{Bytes, Source};
 use super::options::{ChooserKind, Group, KNOBS};
 use super::syntax::{Arg, Fields, Kind, SHAPES, build};
-use super::world::World;
+use super::world::{Mapping, World};
 use super::{Direction, FaultSpec, Program, SwarmMask, Task, lenient, limits, words};
 
 /// A program of the features in the mask, canonical: a short setup, then two to four tasks.
@@ -27,12 +27,7 @@ pub fn generate<S: Source>(source: &mut S, mask: &SwarmMask) -> Program {
         let direction = source.pick(&[Direction::Write, Direction::Write, Direction::Read]);
         let nth = 1 + source.below(40);
         let errno = oracle::operation::Errno::EIO;
-        program.faults.push(FaultSpec {
-            direction,
-            nth,
-            errno,
-            op: None,
-        });
+        program.faults.push(FaultSpec { direction, nth, errno, op: None });
     }
     program.paths = words::PATHS.map(str::to_owned).to_vec();
     program.maps = words::MAPS.map(str::to_owned).to_vec();
@@ -62,11 +57,7 @@ fn knobs<S: Source>(source: &mut S, mask: &SwarmMask, program: &mut Program) {
     let choosers = [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos];
     let start = source.below(choosers.len() as u32) as usize;
     let allowed = |&chooser: &ChooserKind| mask.allows_chooser(chooser);
-    let mut turn = choosers
-        .into_iter()
-        .cycle()
-        .skip(start)
-        .take(choosers.len());
+    let mut turn = choosers.into_iter().cycle().skip(start).take(choosers.len());
     program.machine.chooser = turn.find(allowed).unwrap_or(ChooserKind::Random);
     program.machine.depth = 1 + source.below(4) as u8;
     program.machine.seed = u64::from(source.below(u32::MAX));
@@ -87,13 +78,7 @@ impl<'a, S: Source> Writer<'a, S> {
     pub(super) fn new(source: &'a mut S, mask: &'a SwarmMask, world: World) -> Self {
         let taking_part = SHAPES.iter().filter(|shape| mask.allows(shape.kind));
         let weights = taking_part.map(|shape| shape.weight).sum();
-        Writer {
-            source,
-            mask,
-            world,
-            weights,
-            in_flight: [false; limits::TASKS_MAX],
-        }
+        Writer { source, mask, world, weights, in_flight: [false; limits::TASKS_MAX] }
     }
 
     fn setup(&mut self, program: &mut Program) {
@@ -106,26 +91,15 @@ impl<'a, S: Source> Writer<'a, S> {
                 continue;
             }
             self.add(&mut program.setup, Operation::Create { path });
-            for _ in 0..self.source.below(3) {
-                let kind = self
-                    .source
-                    .pick(&[Kind::Write, Kind::Write, Kind::Fallocate]);
+            for _ in 0..self.source.pick(&[0, 1, 1, 1, 2, 2]) {
+                let kind = self.source.pick(&[Kind::Write, Kind::Write, Kind::Fallocate]);
                 let fields = self.setup_fields(path);
                 self.add(&mut program.setup, build(kind, &fields));
             }
         }
         if self.mask.maps() {
-            for map in 0..1 + self.source.below(2) as u8 {
-                let path = PathId(self.source.below(u32::from(paths)) as u8);
-                let span = self.map_span();
-                self.add(
-                    &mut program.setup,
-                    Operation::Mmap {
-                        map: MapId(map),
-                        path,
-                        span,
-                    },
-                );
+            for map in (0..1 + self.source.below(2) as u8).map(MapId) {
+                self.setup_map(program, map);
             }
         }
         if self.source.chance(9, 10) {
@@ -133,26 +107,27 @@ impl<'a, S: Source> Writer<'a, S> {
         }
     }
 
+    /// A mapping of a file that, mostly, has bytes there: loads and stores beyond its end only fail.
+    fn setup_map(&mut self, program: &mut Program, map: MapId) {
+        let path = self.path(false);
+        let span = self.map_span();
+        if self.world.file(path).size < span.end() && self.source.chance(7, 8) {
+            let size = Operation::Truncate { path, size: span.end() };
+            self.add(&mut program.setup, size);
+        }
+        self.add(&mut program.setup, Operation::Mmap { map, path, span });
+    }
+
     fn setup_fields(&mut self, path: PathId) -> Fields {
         let offset = u64::from(self.source.pick(&[0u8, 0, 0, 1, 2])) * BLOCK_BYTES;
         let len = u64::from(self.source.pick(&[1u8, 2, 4, 4, 8])) * BLOCK_BYTES;
         let keep = self.source.chance(1, 3);
-        Fields {
-            path,
-            offset,
-            len,
-            keep,
-            fill: self.fill(),
-            ..Fields::EMPTY
-        }
+        Fields { path, offset, len, keep, fill: self.fill(), ..Fields::EMPTY }
     }
 
     fn tasks(&mut self, program: &mut Program) {
         let count = usize::from(self.mask.tasks).clamp(1, limits::TASKS_MAX);
-        let name = |name: &&str| Task {
-            name: (*name).to_owned(),
-            ops: Vec::with_capacity(16),
-        };
+        let name = |name: &&str| Task { name: (*name).to_owned(), ops: Vec::with_capacity(16) };
         program.tasks = words::TASKS[..count].iter().map(name).collect();
         let spread = limits::DRAWN_TASK_OPS_MAX - limits::DRAWN_TASK_OPS_MIN + 1;
         let total = limits::DRAWN_TASK_OPS_MIN + self.source.below(spread);
@@ -254,13 +229,12 @@ impl<'a, S: Source> Writer<'a, S> {
         if shape.has(Arg::Target) {
             fields.target = self.path(false);
             let aligned = fields.target != fields.path && self.source.chance(1, 2);
-            fields.other = if aligned {
-                fields.offset
-            } else {
-                self.block() * BLOCK_BYTES
-            };
+            fields.other = if aligned { fields.offset } else { self.block() * BLOCK_BYTES };
         } else if shape.has(Arg::Other) {
-            fields.other = self.source.pick(&[0, 0, 1, 2]) * BLOCK_BYTES;
+            // The user buffer lies within the mapping, where it fits.
+            let mapped = self.world.map(fields.map).map_or(0, |mapping| mapping.span.len);
+            let room = (mapped.saturating_sub(fields.len) / BLOCK_BYTES).min(3) as u32;
+            fields.other = u64::from(self.source.below(room + 1)) * BLOCK_BYTES;
         }
         fields
     }
@@ -274,25 +248,18 @@ impl<'a, S: Source> Writer<'a, S> {
                 return path;
             }
         }
-        PathId(self.source.below(count) as u8)
+        let mut paths = (0..count as u8).map(PathId);
+        paths.find(|&path| self.world.file(path).exists != create).unwrap_or(PathId(0))
     }
 
     fn map_id(&mut self) -> MapId {
         let map = MapId(self.source.below(2) as u8);
-        if self.world.map(map).is_some() {
-            map
-        } else {
-            MapId(0)
-        }
+        if self.world.map(map).is_some() { map } else { MapId(0) }
     }
 
     fn fill(&mut self) -> Fill {
         let equal = self.mask.equal_fills && self.source.chance(1, 2);
-        if equal {
-            Fill::Byte(self.source.pick(&[0xaa, 0xaa, 0xaa, 0x55, 0]))
-        } else {
-            Fill::Tag
-        }
+        if equal { Fill::Byte(self.source.pick(&[0xaa, 0xaa, 0xaa, 0x55, 0])) } else { Fill::Tag }
     }
 
     /// A block number, mostly a low one.
@@ -325,9 +292,7 @@ impl<'a, S: Source> Writer<'a, S> {
             }
             3 if !recent.is_empty() => {
                 let (offset, old) = self.source.pick(recent);
-                let shift = self
-                    .source
-                    .pick(&[offset + old, offset + BLOCK_BYTES, offset]);
+                let shift = self.source.pick(&[offset + old, offset + BLOCK_BYTES, offset]);
                 Span::new(shift, len)
             }
             4 => Span::new(file.size, len),
@@ -343,9 +308,7 @@ impl<'a, S: Source> Writer<'a, S> {
             span.len = span.len.next_multiple_of(SECTOR_BYTES);
         }
         span.offset = span.offset.min(limits::DRAWN_FILE_BYTES_MAX - BLOCK_BYTES);
-        span.len = span
-            .len
-            .clamp(1, limits::DRAWN_FILE_BYTES_MAX - span.offset);
+        span.len = span.len.clamp(1, limits::DRAWN_FILE_BYTES_MAX - span.offset);
         span
     }
 
@@ -354,10 +317,7 @@ impl<'a, S: Source> Writer<'a, S> {
         let blocks = (self.world.file(path).size / BLOCK_BYTES).clamp(1, 24) as u32;
         let first = self.source.below(blocks.min(6));
         let count = 1 + self.source.below((blocks - first).min(3));
-        Span::new(
-            u64::from(first) * BLOCK_BYTES,
-            u64::from(count) * BLOCK_BYTES,
-        )
+        Span::new(u64::from(first) * BLOCK_BYTES, u64::from(count) * BLOCK_BYTES)
     }
 
     fn map_span(&mut self) -> Span {
@@ -367,17 +327,17 @@ impl<'a, S: Source> Writer<'a, S> {
 
     /// A range within a mapping, mostly whole pages.
     fn mapped_span(&mut self, map: MapId) -> Span {
-        let len = self
-            .world
-            .map(map)
-            .map_or(BLOCK_BYTES, |mapping| mapping.span.len);
+        let mapping = self.world.map(map);
+        let mut len = mapping.map_or(BLOCK_BYTES, |mapping| mapping.span.len);
+        if let Some(Mapping { path, span }) = mapping
+            && !self.source.chance(1, 32)
+        {
+            len = len.min(self.world.file(path).size.saturating_sub(span.offset));
+        }
         let pages = (len / BLOCK_BYTES).clamp(1, 8) as u32;
         let first = self.source.below(pages);
         let count = 1 + self.source.below((pages - first).min(2));
-        let mut span = Span::new(
-            u64::from(first) * BLOCK_BYTES,
-            u64::from(count) * BLOCK_BYTES,
-        );
+        let mut span = Span::new(u64::from(first) * BLOCK_BYTES, u64::from(count) * BLOCK_BYTES);
         if self.mask.sub_blocks && self.source.chance(1, 6) {
             span.offset += u64::from(self.source.below(4)) * 8;
             span.len = u64::from(1 + self.source.below(BLOCK_BYTES as u32 - 32));
@@ -429,19 +389,13 @@ impl<'a> Arbitrary<'a> for AnyOperation {
         let mask = SwarmMask::draw(&mut Bytes(u));
         let mut world = World::default();
         for path in (0..mask.paths).map(PathId) {
-            let fields = Fields {
-                path,
-                len: 4 * BLOCK_BYTES,
-                ..Fields::EMPTY
-            };
+            let fields = Fields { path, len: 4 * BLOCK_BYTES, ..Fields::EMPTY };
             world.apply(&build(Kind::Create, &fields));
             world.apply(&build(Kind::Write, &fields));
             world.apply(&build(Kind::Mmap, &fields));
         }
         let mut source = Bytes(u);
-        Ok(AnyOperation(
-            Writer::new(&mut source, &mask, world).operation(0),
-        ))
+        Ok(AnyOperation(Writer::new(&mut source, &mask, world).operation(0)))
     }
 }
 

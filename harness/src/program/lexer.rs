@@ -21,29 +21,20 @@ impl<'a> Word<'a> {
     }
 
     pub(super) fn but(&self, expected: Expected) -> Trouble {
-        Trouble {
-            at: self.at(),
-            expected,
-        }
+        Trouble { at: self.at(), expected }
     }
 
     /// The parts of `key=value`.
     pub(super) fn pair(&self) -> Option<(&'a [u8], Word<'a>)> {
         let middle = self.text.iter().position(|&b| b == b'=')?;
-        let value = Word {
-            text: &self.text[middle + 1..],
-            start: self.start + middle + 1,
-        };
+        let value = Word { text: &self.text[middle + 1..], start: self.start + middle + 1 };
         Some((&self.text[..middle], value))
     }
 
     /// What follows a prefix.
     pub(super) fn after(&self, prefix: &str) -> Option<Word<'a>> {
         let text = self.text.strip_prefix(prefix.as_bytes())?;
-        Some(Word {
-            text,
-            start: self.start + prefix.len(),
-        })
+        Some(Word { text, start: self.start + prefix.len() })
     }
 
     pub(super) fn owned(&self) -> String {
@@ -62,17 +53,10 @@ impl<'a> Iterator for Cursor<'a> {
     type Item = Word<'a>;
 
     fn next(&mut self) -> Option<Word<'a>> {
-        let space = self
-            .rest
-            .iter()
-            .take_while(|b| b.is_ascii_whitespace())
-            .count();
+        let space = self.rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
         let rest = &self.rest[space..];
         let len = rest.iter().take_while(|b| !b.is_ascii_whitespace()).count();
-        let word = Word {
-            text: &rest[..len],
-            start: self.start + space,
-        };
+        let word = Word { text: &rest[..len], start: self.start + space };
         (self.rest, self.start) = (&rest[len..], self.start + space + len);
         (len > 0).then_some(word)
     }
@@ -82,9 +66,6 @@ impl<'a> Cursor<'a> {
     /// The next word, which must be there.
     pub(super) fn need(&mut self, expected: Expected) -> Result<Word<'a>, Trouble> {
         let end = self.start + self.rest.trim_ascii_end().len();
-        self.next().ok_or(Trouble {
-            at: end..end,
-            expected,
-        })
+        self.next().ok_or(Trouble { at: end..end, expected })
     }
 }

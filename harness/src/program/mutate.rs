@@ -44,9 +44,7 @@ pub fn mutate(program: &mut Program, seed: u64, shrink: bool) {
 pub(super) fn forget_expectations(program: &mut Program) {
     program.expect = None;
     program.after.clear();
-    program
-        .comments
-        .retain(|comment| comment.place == Place::Head);
+    program.comments.retain(|comment| comment.place == Place::Head);
 }
 
 /// Gives names to all indices that operations may use now.
@@ -106,10 +104,7 @@ pub(super) fn any_slot(program: &Program, dice: &mut Dice) -> Option<Slot> {
     let mut number = dice.below(in_tasks.max(1)) as usize;
     for (task, body) in program.tasks.iter().enumerate() {
         if number < body.ops.len() {
-            return Some(Slot::Task {
-                task,
-                index: number,
-            });
+            return Some(Slot::Task { task, index: number });
         }
         number -= body.ops.len();
     }
@@ -164,22 +159,14 @@ fn insert_conflict(program: &mut Program, mask: &SwarmMask, dice: &mut Dice) -> 
     let other =
         (task + 1 + dice.below(program.tasks.len() as u32 - 1) as usize) % program.tasks.len();
     let same_file = |kind: &Kind| kind.shape().has(Arg::Path) && *kind != Kind::Create;
-    let kinds: Vec<Kind> = Kind::all()
-        .filter(|k| mask.allows(*k))
-        .filter(same_file)
-        .collect();
+    let kinds: Vec<Kind> = Kind::all().filter(|k| mask.allows(*k)).filter(same_file).collect();
     if kinds.is_empty() {
         return false;
     }
     let kind = dice.pick(&kinds);
     let drawn = Writer::new(dice, mask, World::of(program)).fields(kind);
     let len = if at.len == 0 { drawn.len } else { at.len };
-    let fields = Fields {
-        path: at.path,
-        offset: at.offset,
-        len,
-        ..drawn
-    };
+    let fields = Fields { path: at.path, offset: at.offset, len, ..drawn };
     let index = dice.below(program.tasks[other].ops.len() as u32 + 1) as usize;
     program.insert_operation(Slot::Task { task: other, index }, build(kind, &fields));
     true
@@ -246,13 +233,8 @@ fn change_argument(program: &mut Program, mask: &SwarmMask, dice: &mut Dice) -> 
         return false;
     };
     let (kind, mut fields) = split(operation);
-    let args: Vec<Arg> = kind
-        .shape()
-        .args
-        .iter()
-        .copied()
-        .filter(|arg| !matches!(arg, Arg::Word(_)))
-        .collect();
+    let args: Vec<Arg> =
+        kind.shape().args.iter().copied().filter(|arg| !matches!(arg, Arg::Word(_))).collect();
     if args.is_empty() {
         return false;
     }
@@ -314,9 +296,8 @@ fn change_kind(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> bool {
         let shape = kind.shape();
         [Arg::Path, Arg::Target, Arg::Map, Arg::Len].map(|arg| shape.has(arg))
     };
-    let alike: Vec<Kind> = Kind::all()
-        .filter(|&kind| kind != old && operands(kind) == operands(old))
-        .collect();
+    let alike: Vec<Kind> =
+        Kind::all().filter(|&kind| kind != old && operands(kind) == operands(old)).collect();
     if alike.is_empty() {
         return false;
     }
@@ -345,10 +326,7 @@ fn truncate_tail(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> bool 
     let Some(Slot::Task { task, index }) = any_slot(program, dice) else {
         return false;
     };
-    while program
-        .remove_operation(Slot::Task { task, index })
-        .is_some()
-    {}
+    while program.remove_operation(Slot::Task { task, index }).is_some() {}
     true
 }
 
@@ -358,9 +336,7 @@ fn add_task(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> bool {
         program.tasks.retain(|task| !task.ops.is_empty());
         return true;
     }
-    let free = words::TASKS
-        .iter()
-        .find(|name| program.tasks.iter().all(|t| t.name != **name));
+    let free = words::TASKS.iter().find(|name| program.tasks.iter().all(|t| t.name != **name));
     let Some(name) = free else { return false };
     if program.tasks.len() >= limits::TASKS_MAX {
         return false;
@@ -373,10 +349,7 @@ fn add_task(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> bool {
             task.ops.split_off(half)
         }
     };
-    program.tasks.push(Task {
-        name: (*name).to_owned(),
-        ops,
-    });
+    program.tasks.push(Task { name: (*name).to_owned(), ops });
     true
 }
 
@@ -429,20 +402,11 @@ fn change_schedule(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> boo
         (1, Move::Run { who, steps }) if *steps > 1 => {
             // The run is cut in two with another actor's step between.
             let first = 1 + dice.below(*steps - 1);
-            let second = Move::Run {
-                who: who.clone(),
-                steps: *steps - first,
-            };
+            let second = Move::Run { who: who.clone(), steps: *steps - first };
             *steps = first;
             let other = dice.below(program.tasks.len().max(1) as u32) as usize;
-            let who = program
-                .tasks
-                .get(other)
-                .map_or("flusher", |task| task.name.as_str());
-            let between = Move::Run {
-                who: who.to_owned(),
-                steps: 1 + dice.below(8),
-            };
+            let who = program.tasks.get(other).map_or("flusher", |task| task.name.as_str());
+            let between = Move::Run { who: who.to_owned(), steps: 1 + dice.below(8) };
             schedule.moves.splice(at + 1..at + 1, [between, second]);
         }
         (_, Move::Run { steps, .. }) => *steps = steps.saturating_add(dice.below(4)).max(2) - 1,
@@ -467,23 +431,13 @@ fn change_cut(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> bool {
     let count = cut.kept.len() as u32;
     match dice.below(6) {
         0 => program.cut = None,
-        1 => {
-            cut.rest = if cut.rest == Rest::Lost {
-                Rest::Kept
-            } else {
-                Rest::Lost
-            }
-        }
+        1 => cut.rest = if cut.rest == Rest::Lost { Rest::Kept } else { Rest::Lost },
         2 if count > 0 => {
             cut.kept.remove(dice.below(count) as usize);
         }
         3 if count > 0 => {
             let block = &mut cut.kept[dice.below(count) as usize];
-            block.version = if block.version == 0 {
-                1 + dice.below(3)
-            } else {
-                0
-            };
+            block.version = if block.version == 0 { 1 + dice.below(3) } else { 0 };
         }
         4 if count > 0 => {
             let block = &mut cut.kept[dice.below(count) as usize];

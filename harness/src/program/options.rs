@@ -185,9 +185,7 @@ impl Values {
         match self {
             Values::Switch => "off or on".into(),
             Values::Word(words) => words.join(" or "),
-            Values::Number {
-                min, max: u64::MAX, ..
-            } => format!("a number from {min}"),
+            Values::Number { min, max: u64::MAX, .. } => format!("a number from {min}"),
             Values::Number { min, max, zero, .. } => {
                 let zero = if zero { "0 or " } else { "" };
                 format!("{zero}a number from {min} to {max}")
@@ -233,21 +231,11 @@ impl Knob {
 }
 
 const fn number(min: u64, max: u64, drawn: &'static [u64]) -> Values {
-    Values::Number {
-        min,
-        max,
-        zero: false,
-        drawn,
-    }
+    Values::Number { min, max, zero: false, drawn }
 }
 
 const fn number_or_zero(min: u64, max: u64, drawn: &'static [u64]) -> Values {
-    Values::Number {
-        min,
-        max,
-        zero: true,
-        drawn,
-    }
+    Values::Number { min, max, zero: true, drawn }
 }
 
 const SWITCH: Values = Values::Switch;
@@ -352,10 +340,6 @@ impl Default for MountKnobs {
 
 impl Default for MachineKnobs {
     fn default() -> Self {
-        MachineKnobs {
-            chooser: ChooserKind::Bytes,
-            depth: 3,
-            seed: 0,
-        }
+        MachineKnobs { chooser: ChooserKind::Bytes, depth: 3, seed: 0 }
     }
 }

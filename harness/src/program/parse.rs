@@ -91,18 +91,10 @@ impl<'a> Parser<'a> {
     }
 
     fn finish(mut self) -> Repaired {
-        let end = if self.started {
-            Place::End
-        } else {
-            Place::Head
-        };
+        let end = if self.started { Place::End } else { Place::Head };
         self.attach(end, 0);
         self.program.fixup();
-        Repaired {
-            program: self.program,
-            skipped: self.skipped,
-            repaired: self.repaired,
-        }
+        Repaired { program: self.program, skipped: self.skipped, repaired: self.repaired }
     }
 
     fn run(&mut self) -> Result<(), Trouble> {
@@ -138,10 +130,7 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         let end = self.text.len();
-        Err(Trouble {
-            at: end..end,
-            expected: Expected::Text(HEADER),
-        })
+        Err(Trouble { at: end..end, expected: Expected::Text(HEADER) })
     }
 
     /// Takes the comment off a line.
@@ -149,19 +138,13 @@ impl<'a> Parser<'a> {
         let Some(start) = line.iter().position(|&b| b == b'#') else {
             return line;
         };
-        let text = line[start + 1..]
-            .strip_prefix(b" ")
-            .unwrap_or(&line[start + 1..]);
-        self.pending
-            .push(String::from_utf8_lossy(text).into_owned());
+        let text = line[start + 1..].strip_prefix(b" ").unwrap_or(&line[start + 1..]);
+        self.pending.push(String::from_utf8_lossy(text).into_owned());
         &line[..start]
     }
 
     fn attach(&mut self, place: Place, item: u32) {
-        let comments = self
-            .pending
-            .drain(..)
-            .map(|text| Comment { place, item, text });
+        let comments = self.pending.drain(..).map(|text| Comment { place, item, text });
         self.program.comments.extend(comments);
     }
 
@@ -193,9 +176,9 @@ impl<'a> Parser<'a> {
                 self.repaired += 1;
                 Ok(place)
             }
-            None if operation_shape(word).is_some() => Err(word.but(Expected::Text(
-                "a section, or two spaces before an operation",
-            ))),
+            None if operation_shape(word).is_some() => {
+                Err(word.but(Expected::Text("a section, or two spaces before an operation")))
+            }
             None => Err(word.but(Expected::Word(words::TOP))),
         }
     }
@@ -207,14 +190,7 @@ impl<'a> Parser<'a> {
         word: Word<'a>,
     ) -> Result<(Place, u32), Trouble> {
         let again = self.seen & 1 << index != 0;
-        let once = [
-            "setup",
-            "after",
-            "expect",
-            "schedule",
-            "cut",
-            "recovery-cut",
-        ];
+        let once = ["setup", "after", "expect", "schedule", "cut", "recovery-cut"];
         if again && once.contains(&words::TOP[index]) {
             self.mend(word.but(Expected::Text("something else: this is there already")))?;
         }
@@ -271,12 +247,7 @@ impl<'a> Parser<'a> {
             Section::Setup | Section::Task(_) => return self.operation_line(word, cursor),
             Section::After => {
                 let line = self.after_line(word, cursor)?;
-                self.below(
-                    self.program.after.len(),
-                    limits::AFTER_LINES_MAX,
-                    "checks",
-                    word,
-                )?;
+                self.below(self.program.after.len(), limits::AFTER_LINES_MAX, "checks", word)?;
                 self.program.after.push(line);
                 (Place::After, self.program.after.len())
             }
@@ -292,24 +263,13 @@ impl<'a> Parser<'a> {
                 let block = self.block(word, cursor)?;
                 let inside = self.section == Section::RecoveryCut;
                 let cut = self.program.cut.get_or_insert_with(|| CutSpec::at(0));
-                let list = if inside {
-                    &mut cut.kept_inside
-                } else {
-                    &mut cut.kept
-                };
+                let list = if inside { &mut cut.kept_inside } else { &mut cut.kept };
                 if list.len() >= limits::KEPT_MAX {
                     return Err(word.but(Expected::AtMost(limits::KEPT_MAX, "blocks")));
                 }
                 list.push(block);
                 let count = list.len();
-                (
-                    if inside {
-                        Place::RecoveryCut
-                    } else {
-                        Place::Cut
-                    },
-                    count,
-                )
+                (if inside { Place::RecoveryCut } else { Place::Cut }, count)
             }
         };
         self.end(cursor, "the end of the line")?;
@@ -323,30 +283,15 @@ impl<'a> Parser<'a> {
     ) -> Result<(Place, u32), Trouble> {
         let operation = self.operation(word, cursor)?;
         let total = self.program.setup.len() + self.program.task_operation_count();
-        self.below(
-            total,
-            limits::TOTAL_OPS_MAX,
-            "operations in setup and tasks",
-            word,
-        )?;
+        self.below(total, limits::TOTAL_OPS_MAX, "operations in setup and tasks", word)?;
         let (list, max, what, place) = match self.section {
             Section::Task(task) => {
                 let ops = &mut self.program.tasks[task].ops;
-                (
-                    ops,
-                    limits::TASK_OPS_MAX,
-                    "operations in a task",
-                    Place::Task(task as u8),
-                )
+                (ops, limits::TASK_OPS_MAX, "operations in a task", Place::Task(task as u8))
             }
             _ => {
                 let ops = &mut self.program.setup;
-                (
-                    ops,
-                    limits::SETUP_OPS_MAX,
-                    "operations in setup",
-                    Place::Setup,
-                )
+                (ops, limits::SETUP_OPS_MAX, "operations in setup", Place::Setup)
             }
         };
         if list.len() >= max {
@@ -391,9 +336,7 @@ impl<'a> Parser<'a> {
         let wrong = move || value.but(Expected::Value(knob));
         let find = |words: &[&str]| words.iter().position(|word| value.is(word));
         match knob.values {
-            Values::Switch => find(&["off", "on"])
-                .map(|index| index as u64)
-                .ok_or_else(wrong),
+            Values::Switch => find(&["off", "on"]).map(|index| index as u64).ok_or_else(wrong),
             Values::Word(words) => find(words).map(|index| index as u64).ok_or_else(wrong),
             Values::Number { .. } => {
                 let number = words::number(value.text).ok_or_else(wrong)?;
@@ -435,24 +378,13 @@ impl<'a> Parser<'a> {
         what: &'static str,
         word: Word<'a>,
     ) -> Result<(), Trouble> {
-        if count < max {
-            Ok(())
-        } else {
-            Err(word.but(Expected::AtMost(max, what)))
-        }
+        if count < max { Ok(()) } else { Err(word.but(Expected::AtMost(max, what))) }
     }
 
     fn check_references(&self) -> Result<(), Trouble> {
         let last = self.program.operation_count() as u64;
-        match self
-            .references
-            .iter()
-            .find(|(_, op)| !(1..=last).contains(op))
-        {
-            Some((at, _)) => Err(Trouble {
-                at: at.clone(),
-                expected: Expected::OpId(last),
-            }),
+        match self.references.iter().find(|(_, op)| !(1..=last).contains(op)) {
+            Some((at, _)) => Err(Trouble { at: at.clone(), expected: Expected::OpId(last) }),
             None => Ok(()),
         }
     }

@@ -16,10 +16,7 @@ const KIND: Expected = Expected::Text("the kind of a violation, such as stale-da
 
 /// The first row of the table of operations with this word.
 pub(super) fn operation_shape(word: Word<'_>) -> Option<(usize, &'static Shape)> {
-    SHAPES
-        .iter()
-        .enumerate()
-        .find(|(_, shape)| word.is(shape.word))
+    SHAPES.iter().enumerate().find(|(_, shape)| word.is(shape.word))
 }
 
 impl<'a> Parser<'a> {
@@ -117,11 +114,7 @@ impl<'a> Parser<'a> {
         let (table, max, what) = if path {
             (&mut self.program.paths, limits::PATHS_MAX, "names of files")
         } else {
-            (
-                &mut self.program.maps,
-                limits::MAPS_MAX,
-                "names of mappings",
-            )
+            (&mut self.program.maps, limits::MAPS_MAX, "names of mappings")
         };
         if let Some(index) = table.iter().position(|name| word.is(name)) {
             return Ok(index as u8);
@@ -180,11 +173,7 @@ impl<'a> Parser<'a> {
 
     fn symbol(&self, cursor: &mut Cursor<'a>, expected: Expected) -> Result<String, Trouble> {
         let word = cursor.need(expected)?;
-        if words::is_symbol(word.text) {
-            Ok(word.owned())
-        } else {
-            Err(word.but(expected))
-        }
+        if words::is_symbol(word.text) { Ok(word.owned()) } else { Err(word.but(expected)) }
     }
 
     pub(super) fn defect(&mut self, cursor: &mut Cursor<'a>) -> Result<u32, Trouble> {
@@ -222,12 +211,7 @@ impl<'a> Parser<'a> {
         if self.program.faults.len() >= limits::FAULTS_MAX {
             return Err(word.but(Expected::AtMost(limits::FAULTS_MAX, "faults")));
         }
-        self.program.faults.push(FaultSpec {
-            direction,
-            nth,
-            errno: Errno::EIO,
-            op,
-        });
+        self.program.faults.push(FaultSpec { direction, nth, errno: Errno::EIO, op });
         Ok(self.program.faults.len() as u32 - 1)
     }
 
@@ -257,10 +241,7 @@ impl<'a> Parser<'a> {
         if tasks.len() >= limits::TASKS_MAX {
             return Err(word.but(Expected::AtMost(limits::TASKS_MAX, "tasks")));
         }
-        tasks.push(Task {
-            name,
-            ops: Vec::new(),
-        });
+        tasks.push(Task { name, ops: Vec::new() });
         Ok(tasks.len() - 1)
     }
 
@@ -274,10 +255,7 @@ impl<'a> Parser<'a> {
             b"absent" => Ok(AfterLine::Absent(self.path(cursor)?)),
             b"size" => {
                 let path = self.path(cursor)?;
-                Ok(AfterLine::Size {
-                    path,
-                    size: self.size(cursor, &mut word.clone())?,
-                })
+                Ok(AfterLine::Size { path, size: self.size(cursor, &mut word.clone())? })
             }
             b"content" => self.content(word, cursor),
             _ if operation_shape(word).is_none() => Err(word.but(Expected::AfterLine)),
@@ -303,11 +281,7 @@ impl<'a> Parser<'a> {
             None if word.is("zero") => Content::Zero,
             None => Content::Tag(self.reference(word, "tag=", HOLDS)?),
         };
-        Ok(AfterLine::Content {
-            path,
-            span: Span::new(offset, len),
-            holds,
-        })
+        Ok(AfterLine::Content { path, span: Span::new(offset, len), holds })
     }
 
     pub(super) fn expect(&mut self, cursor: &mut Cursor<'a>) -> Result<Expect, Trouble> {
@@ -326,14 +300,9 @@ impl<'a> Parser<'a> {
             }
             b"reachable" => {
                 let kind = self.symbol(cursor, KIND)?;
-                Expect::Reachable {
-                    kind,
-                    preemptions: self.preemptions(cursor)?,
-                }
+                Expect::Reachable { kind, preemptions: self.preemptions(cursor)? }
             }
-            b"unreachable" => Expect::Unreachable {
-                preemptions: self.preemptions(cursor)?,
-            },
+            b"unreachable" => Expect::Unreachable { preemptions: self.preemptions(cursor)? },
             _ => return Err(word.but(Expected::Word(words::VERDICTS))),
         })
     }
@@ -356,22 +325,13 @@ impl<'a> Parser<'a> {
         Ok(match word.text {
             b"run" => {
                 let who = self.symbol(cursor, Expected::Text("the name of a task or actor"))?;
-                Move::Run {
-                    who,
-                    steps: self.count(cursor, 1, max)?,
-                }
+                Move::Run { who, steps: self.count(cursor, 1, max)? }
             }
-            b"complete" => Move::Complete {
-                request: self.count(cursor, 0, max)?,
-            },
+            b"complete" => Move::Complete { request: self.count(cursor, 0, max)? },
             b"decide" => {
                 let label = self.symbol(cursor, Expected::Text("the label of a decision"))?;
                 let n = self.count(cursor, 1, max)?;
-                Move::Choose {
-                    label,
-                    n,
-                    chosen: self.count(cursor, 0, u64::from(n) - 1)?,
-                }
+                Move::Choose { label, n, chosen: self.count(cursor, 0, u64::from(n) - 1)? }
             }
             _ => return Err(word.but(Expected::Word(words::MOVES))),
         })
@@ -391,26 +351,15 @@ impl<'a> Parser<'a> {
         let colon = at.text.iter().position(|&b| b == b':');
         let (device, block) = match colon {
             Some(middle) => {
-                let device = Word {
-                    text: &at.text[..middle],
-                    start: at.start,
-                };
+                let device = Word { text: &at.text[..middle], start: at.start };
                 let start = at.start + middle + 1;
-                let block = Word {
-                    text: &at.text[middle + 1..],
-                    start,
-                };
+                let block = Word { text: &at.text[middle + 1..], start };
                 (self.number(device, 0, limits::DEVICE_MAX)? as u8, block)
             }
             None => (0, at),
         };
         let block = self.number(block, 0, u64::MAX)?;
-        let mut spec = KeptSpec {
-            device,
-            block,
-            version: 0,
-            sectors: None,
-        };
+        let mut spec = KeptSpec { device, block, version: 0, sectors: None };
         if !word.is("lose") {
             let version = cursor.need(VERSION)?;
             let number = version.after("v").ok_or_else(|| version.but(VERSION))?;
@@ -432,10 +381,7 @@ impl<'a> Parser<'a> {
             self.mend(word.but(HEX))?;
         }
         if self.program.choices.len() + pairs.len() > limits::CHOICES_BYTES_MAX {
-            return Err(word.but(Expected::AtMost(
-                limits::CHOICES_BYTES_MAX,
-                "bytes of choices",
-            )));
+            return Err(word.but(Expected::AtMost(limits::CHOICES_BYTES_MAX, "bytes of choices")));
         }
         for pair in pairs {
             let digit = |b: u8| char::from(b).to_digit(16);
@@ -452,9 +398,7 @@ impl<'a> Parser<'a> {
 /// meant where the separator stands.
 fn find_kind(first: Word<'_>, mut rest: Cursor<'_>) -> Option<Kind> {
     let (index, shape) = operation_shape(first)?;
-    let other = SHAPES
-        .get(index + 1)
-        .filter(|other| other.word == shape.word);
+    let other = SHAPES.get(index + 1).filter(|other| other.word == shape.word);
     if let Some(other) = other
         && let Some((position, separator)) = other.separator()
         && rest.nth(position).is_some_and(|word| word.is(separator))

@@ -24,11 +24,7 @@ impl fmt::Display for Program {
 impl Program {
     /// Appends the canonical text.
     pub fn print_into(&self, out: &mut String) {
-        let mut printer = Printer {
-            out,
-            program: self,
-            comments: 0,
-        };
+        let mut printer = Printer { out, program: self, comments: 0 };
         printer.head();
         printer.body();
         printer.replay();
@@ -37,12 +33,7 @@ impl Program {
 
     /// Appends one operation as the text writes it, without indentation or end of line.
     pub fn print_operation(&self, operation: &Operation, out: &mut String) {
-        Printer {
-            out,
-            program: self,
-            comments: self.comments.len(),
-        }
-        .operation(operation);
+        Printer { out, program: self, comments: self.comments.len() }.operation(operation);
     }
 
     /// One operation as the text writes it.
@@ -55,17 +46,13 @@ impl Program {
     /// The name of a file; a default one if the table has no such index.
     pub fn path_name(&self, path: PathId) -> &str {
         let index = path.0 as usize;
-        self.paths
-            .get(index)
-            .map_or(words::PATHS[index % limits::PATHS_MAX], String::as_str)
+        self.paths.get(index).map_or(words::PATHS[index % limits::PATHS_MAX], String::as_str)
     }
 
     /// The name of a mapping; a default one if the table has no such index.
     pub fn map_name(&self, map: MapId) -> &str {
         let index = map.0 as usize;
-        self.maps
-            .get(index)
-            .map_or(words::MAPS[index % limits::MAPS_MAX], String::as_str)
+        self.maps.get(index).map_or(words::MAPS[index % limits::MAPS_MAX], String::as_str)
     }
 }
 
@@ -209,11 +196,7 @@ impl Printer<'_> {
                 check("size", path);
                 self.size(size);
             }
-            AfterLine::Content {
-                path,
-                span: Span { offset, len },
-                holds,
-            } => {
+            AfterLine::Content { path, span: Span { offset, len }, holds } => {
                 check("content", path);
                 self.size(offset);
                 self.size(len);
@@ -261,11 +244,7 @@ impl Printer<'_> {
         if let Some(cut) = &self.program.cut {
             self.at(Place::Cut, 0);
             self.key("cut after=", cut.moment);
-            self.word(if cut.rest == Rest::Kept {
-                " rest=kept\n"
-            } else {
-                "\n"
-            });
+            self.word(if cut.rest == Rest::Kept { " rest=kept\n" } else { "\n" });
             self.blocks(Place::Cut, &cut.kept);
             if let Some(moment) = cut.inside_recovery {
                 self.at(Place::RecoveryCut, 0);
@@ -305,9 +284,7 @@ impl Printer<'_> {
         for (index, block) in kept.iter().enumerate() {
             self.item(place, index);
             self.word(match block {
-                KeptSpec {
-                    sectors: Some(_), ..
-                } => "tear ",
+                KeptSpec { sectors: Some(_), .. } => "tear ",
                 KeptSpec { version: 0, .. } => "lose ",
                 _ => "keep ",
             });
@@ -345,10 +322,7 @@ impl Printer<'_> {
             }
             self.comments += 1;
             let indented = comment.item > 0
-                && !matches!(
-                    comment.place,
-                    Place::Defects | Place::Faults | Place::Choices
-                );
+                && !matches!(comment.place, Place::Defects | Place::Faults | Place::Choices);
             self.word(if indented { "  #" } else { "#" });
             if !comment.text.is_empty() {
                 self.spaced(&comment.text);
@@ -381,9 +355,8 @@ impl Printer<'_> {
     }
 
     fn hex(&mut self, byte: u8) {
-        const DIGITS: [char; 16] = [
-            '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
-        ];
+        const DIGITS: [char; 16] =
+            ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
         self.out.push(DIGITS[usize::from(byte >> 4)]);
         self.out.push(DIGITS[usize::from(byte & 15)]);
     }
@@ -416,7 +389,6 @@ impl Printer<'_> {
                 break;
             }
         }
-        self.out
-            .extend(digits[start..].iter().map(|&digit| char::from(digit)));
+        self.out.extend(digits[start..].iter().map(|&digit| char::from(digit)));
     }
 }

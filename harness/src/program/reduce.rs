@@ -53,14 +53,9 @@ fn remove_task(program: &mut Program, dice: &mut Dice) -> bool {
     }
     let task = dice.below(count) as usize;
     // One by one, so that references to later operations follow.
-    while program
-        .remove_operation(super::Slot::Task { task, index: 0 })
-        .is_some()
-    {}
+    while program.remove_operation(super::Slot::Task { task, index: 0 }).is_some() {}
     program.tasks.remove(task);
-    program
-        .comments
-        .retain(|comment| !matches!(comment.place, super::Place::Task(_)));
+    program.comments.retain(|comment| !matches!(comment.place, super::Place::Task(_)));
     true
 }
 
@@ -102,12 +97,7 @@ fn shorten_choices(program: &mut Program, dice: &mut Dice) -> bool {
         return false;
     }
     let lines = len.div_ceil(limits::CHOICES_LINE_BYTES);
-    let keep = dice.pick(&[
-        0,
-        len / 2,
-        len - 1,
-        (lines - 1) * limits::CHOICES_LINE_BYTES,
-    ]);
+    let keep = dice.pick(&[0, len / 2, len - 1, (lines - 1) * limits::CHOICES_LINE_BYTES]);
     program.choices.truncate(keep);
     true
 }

@@ -41,10 +41,7 @@ impl Schedule {
     pub fn push_step(&mut self, actor: &str) {
         match self.moves.last_mut() {
             Some(Move::Run { who, steps }) if who == actor => *steps = steps.saturating_add(1),
-            _ => self.moves.push(Move::Run {
-                who: actor.to_owned(),
-                steps: 1,
-            }),
+            _ => self.moves.push(Move::Run { who: actor.to_owned(), steps: 1 }),
         }
     }
 }
@@ -77,13 +74,7 @@ impl CutSpec {
     /// A cut that loses everything that was not flushed.
     pub fn at(moment: u64) -> Self {
         let (kept, kept_inside) = (Vec::new(), Vec::new());
-        CutSpec {
-            moment,
-            rest: Rest::Lost,
-            kept,
-            inside_recovery: None,
-            kept_inside,
-        }
+        CutSpec { moment, rest: Rest::Lost, kept, inside_recovery: None, kept_inside }
     }
 }
 

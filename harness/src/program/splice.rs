@@ -40,10 +40,7 @@ fn swap_tasks(child: &mut Program, b: &Program, dice: &mut Dice) {
         let ops: Vec<Operation> = task.ops.iter().map(adopt).collect();
         match child.tasks.get_mut(index) {
             Some(own) => own.ops = ops,
-            None => child.tasks.push(Task {
-                name: task.name.clone(),
-                ops,
-            }),
+            None => child.tasks.push(Task { name: task.name.clone(), ops }),
         }
     }
     adopt_setup(child, b, dice);
@@ -52,8 +49,7 @@ fn swap_tasks(child: &mut Program, b: &Program, dice: &mut Dice) {
 /// Takes the head of each task from one and its tail from the other.
 fn cut_tasks(child: &mut Program, b: &Program, dice: &mut Dice) {
     for (own, task) in child.tasks.iter_mut().zip(&b.tasks) {
-        own.ops
-            .truncate(dice.below(own.ops.len() as u32 + 1) as usize);
+        own.ops.truncate(dice.below(own.ops.len() as u32 + 1) as usize);
         let from = dice.below(task.ops.len() as u32 + 1) as usize;
         own.ops.extend(task.ops[from..].iter().map(adopt));
     }
@@ -78,13 +74,7 @@ fn insert_span(child: &mut Program, b: &Program, dice: &mut Dice) {
     let task = dice.below(child.tasks.len() as u32) as usize;
     let index = dice.below(child.tasks[task].ops.len() as u32 + 1) as usize;
     for (step, operation) in list[from..from + count].iter().enumerate() {
-        child.insert_operation(
-            Slot::Task {
-                task,
-                index: index + step,
-            },
-            adopt(operation),
-        );
+        child.insert_operation(Slot::Task { task, index: index + step }, adopt(operation));
     }
 }
 

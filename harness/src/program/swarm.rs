@@ -33,22 +33,12 @@ pub struct SwarmMask {
 }
 
 /// Kinds that put bytes into files.
-const WRITERS: &[Kind] = &[
-    Kind::Write,
-    Kind::DirectWrite,
-    Kind::AsyncWrite,
-    Kind::Store,
-];
+const WRITERS: &[Kind] = &[Kind::Write, Kind::DirectWrite, Kind::AsyncWrite, Kind::Store];
 /// Kinds that make something durable.
 const PERSISTERS: &[Kind] = &[Kind::Fsync, Kind::Fdatasync, Kind::FsyncRange, Kind::Msync];
 /// Kinds that need a mapping.
-const MAPPED: &[Kind] = &[
-    Kind::Load,
-    Kind::Store,
-    Kind::Msync,
-    Kind::DirectWriteFrom,
-    Kind::DirectReadInto,
-];
+const MAPPED: &[Kind] =
+    &[Kind::Load, Kind::Store, Kind::Msync, Kind::DirectWriteFrom, Kind::DirectReadInto];
 /// Kinds that submit and do not wait.
 const ASYNC: &[Kind] = &[Kind::AsyncWrite, Kind::AsyncRead];
 
@@ -74,12 +64,7 @@ impl SwarmMask {
         let paths = source.pick(&[1, 1, 2, 2, 2, 3]);
         let faults = source.chance(1, 16);
         if source.chance(1, 8) {
-            return SwarmMask {
-                tasks,
-                paths,
-                faults,
-                ..SwarmMask::everything()
-            };
+            return SwarmMask { tasks, paths, faults, ..SwarmMask::everything() };
         }
         let all = SwarmMask::everything();
         let mut mask = SwarmMask {

@@ -99,13 +99,10 @@ impl Shape {
 
     /// The word in the middle that tells two kinds of the same first word apart.
     pub fn separator(&self) -> Option<(usize, &'static str)> {
-        self.args
-            .iter()
-            .enumerate()
-            .find_map(|(index, arg)| match arg {
-                Arg::Word(word) => Some((index, *word)),
-                _ => None,
-            })
+        self.args.iter().enumerate().find_map(|(index, arg)| match arg {
+            Arg::Word(word) => Some((index, *word)),
+            _ => None,
+        })
     }
 }
 

@@ -28,11 +28,7 @@ pub fn crossover_text(a: &[u8], b: &[u8], out: &mut [u8], seed: u64) -> usize {
     let mut dice = Dice::new(seed);
     let (a, b) = (lenient(a).program, lenient(b).program);
     // libFuzzer calls crossover as often as mutation, which finds more: half of the calls mutate.
-    let mut child = if dice.chance(1, 2) {
-        a
-    } else {
-        crossover(&a, &b, dice.bits())
-    };
+    let mut child = if dice.chance(1, 2) { a } else { crossover(&a, &b, dice.bits()) };
     if dice.chance(2, 3) {
         mutate(&mut child, dice.bits(), false);
     }
@@ -56,12 +52,11 @@ fn write_fitting(mut program: Program, out: &mut [u8], dice: &mut Dice) -> usize
             1 => program.comments.clear(),
             2 => program.choices.truncate(out.len() / 8),
             3 => (program.schedule, program.cut) = (None, None),
-            _ => {
-                let Some(slot) = any_slot(&program, dice) else {
-                    return 0;
-                };
-                program.remove_operation(slot);
-            }
+            _ => match any_slot(&program, dice) {
+                Some(slot) => drop(program.remove_operation(slot)),
+                None if program == Program::default() => return 0,
+                None => program = Program::default(),
+            },
         }
         program.fixup();
     }

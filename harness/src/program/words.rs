@@ -52,9 +52,7 @@ pub(super) fn is_symbol(word: &[u8]) -> bool {
 
 /// The group whose header line starts with this word.
 pub(super) fn group(word: &[u8]) -> Option<Group> {
-    Group::ALL
-        .into_iter()
-        .find(|group| group.word().as_bytes() == word)
+    Group::ALL.into_iter().find(|group| group.word().as_bytes() == word)
 }
 
 /// A size in bytes: decimal, with `K` or `M` after it for multiples of 1024 or 1024².
@@ -77,11 +75,7 @@ pub(super) fn number(word: &[u8]) -> Option<u64> {
     }
     digits.iter().try_fold(0u64, |value, &b| {
         let digit = u64::from(char::from(b).to_digit(16)?);
-        Some(
-            value
-                .checked_mul(16)
-                .map_or(u64::MAX, |value| value | digit),
-        )
+        Some(value.checked_mul(16).map_or(u64::MAX, |value| value | digit))
     })
 }
 

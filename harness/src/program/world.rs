@@ -50,11 +50,7 @@ impl World {
     pub(super) fn of(program: &Program) -> World {
         let mut world = World::default();
         let tasks = program.tasks.iter().flat_map(|task| &task.ops);
-        program
-            .setup
-            .iter()
-            .chain(tasks)
-            .for_each(|operation| world.apply(operation));
+        program.setup.iter().chain(tasks).for_each(|operation| world.apply(operation));
         for line in &program.after {
             if let AfterLine::Operation(operation) = line {
                 world.apply(operation);
@@ -99,10 +95,7 @@ impl World {
             Kind::Clone => self.extend(fields.target, Span::new(fields.other, fields.len)),
             Kind::Mmap => {
                 let map = usize::from(fields.map.0) % limits::MAPS_MAX;
-                self.maps[map] = Some(Mapping {
-                    path: fields.path,
-                    span,
-                });
+                self.maps[map] = Some(Mapping { path: fields.path, span });
             }
             Kind::Munmap => self.maps[usize::from(fields.map.0) % limits::MAPS_MAX] = None,
             Kind::Load | Kind::Store | Kind::Msync => self.touch_mapped(&fields),
@@ -122,8 +115,7 @@ impl World {
     fn touch_mapped(&mut self, fields: &Fields) {
         if let Some(Mapping { path, span }) = self.map(fields.map) {
             let offset = span.offset.saturating_add(fields.offset);
-            self.file_mut(path)
-                .touch(Span::new(offset, fields.len.min(BLOCK_BYTES * 4)));
+            self.file_mut(path).touch(Span::new(offset, fields.len.min(BLOCK_BYTES * 4)));
         }
     }
 }
