@@ -1,0 +1,274 @@
+//! Durability: what a persistence call that returned has promised, and what device errors undo.
+//!
+//! *Verified*: fsync, fdatasync, range fsync, msync, sync, synchronous writes; the error rule G-20.
+//! *Not verified, because* a sync returns no errors: after a failed write it promises nothing of
+//! the files concerned until an fsync has reported the error.
+use crate::attach::{span_of, through};
+use crate::call::{CallId, Calls, FileId, Moment};
+use crate::file::{File, Report, SizeEffect};
+use crate::guarantee::Tier;
+use crate::history::{History, Mask, bits};
+use crate::model::Oracle;
+use crate::namespace::NameEffect;
+use crate::operation::{BLOCK_BYTES, Operation as Op, PathId, Span, Sync};
+
+/// Where a device error struck, as far as the harness knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceErrorPlace {
+    /// A block of the data of a file.
+    Block {
+        /// The name of the file at that time.
+        path: PathId,
+        /// The 4 KiB block of the file.
+        block: u64,
+    },
+    /// Some data of a file.
+    File(PathId),
+    /// Metadata, or unknown.
+    Unknown,
+}
+
+/// A read or write that the device failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceError {
+    /// Whether a write failed: then data may be lost.
+    pub write: bool,
+    /// What it concerns.
+    pub place: DeviceErrorPlace,
+}
+
+/// Which kinds of device errors have struck.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DeviceErrors {
+    pub(crate) any: bool,
+    pub(crate) writes: bool,
+    /// A metadata write failed: sync may do nothing from then on.
+    pub(crate) broken: bool,
+}
+
+impl Oracle {
+    /// The device failed a request: EIO becomes legal, and after a failed write the data concerned
+    /// may be lost unless a later fsync says otherwise (G-20).
+    pub fn note_device_error(&mut self, at: Moment, error: DeviceError) {
+        self.generation += 1;
+        self.errors.any = true;
+        self.errors.writes |= error.write;
+        if !error.write {
+            return;
+        }
+        let (path, block) = match error.place {
+            DeviceErrorPlace::Block { path, block } => (Some(path), Some(block)),
+            DeviceErrorPlace::File(path) => (Some(path), None),
+            DeviceErrorPlace::Unknown => (None, None),
+        };
+        self.errors.broken |= path.is_none();
+        // A name may have changed hands while the write was in flight: all its files are hit.
+        for id in self.files.ids() {
+            let file = self.files.get_mut(id);
+            if path.is_none_or(|path| path == file.path) {
+                lose(file, block, &self.calls, at.0);
+            }
+        }
+        if path.is_none() {
+            for name in self.names.iter_mut() {
+                let hit = name.history.invoked(&self.calls, at.0) & !name.history.durable();
+                name.history.mark_lossy(hit);
+            }
+        }
+    }
+
+    /// A call that persists said EIO: its task knows now.
+    pub(crate) fn note_report(&mut self, id: CallId) {
+        let (task, at) = (self.calls[id].task, self.calls[id].ret);
+        let persists = match self.calls[id].op {
+            Op::Fsync { .. } | Op::Fdatasync { .. } | Op::FsyncRange { .. } | Op::Msync { .. } => {
+                true
+            }
+            ref op => is_sync_write(op),
+        };
+        if !persists {
+            return;
+        }
+        for file in self.calls[id].files.clone() {
+            let file = self.files.get_mut(file);
+            file.reports.push(Report { task, at });
+            file.unreported = false;
+        }
+    }
+
+    /// A call returned without error: what it promised is durable from now on.
+    pub(crate) fn raise_floors(&mut self, id: CallId) {
+        let op = self.calls[id].op.clone();
+        if matches!(op, Op::Sync) {
+            return self.raise_all(id);
+        }
+        if is_sync_write(&op) {
+            return self.raise_own(id);
+        }
+        // Which of several files was persisted is unknown.
+        let &[file] = &self.calls[id].files[..] else { return };
+        match op {
+            Op::Fsync { .. } | Op::Fdatasync { .. } => self.raise_file(id, file),
+            Op::FsyncRange { span, .. } => self.raise_range(id, file, span),
+            Op::Msync { map, span } => {
+                let mapped = self.mapped(map, self.calls[id].interval());
+                if let &[place] = &mapped[..] {
+                    self.raise_range(id, file, through(place, span));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything that returned before the sync was invoked.
+    fn raise_all(&mut self, id: CallId) {
+        let (invoke, at) = (self.calls[id].invoke, self.calls[id].ret);
+        if self.errors.broken {
+            return;
+        }
+        let (files, calls) = (&mut self.files, &self.calls);
+        for file in files.ids() {
+            let file = files.get_mut(file);
+            if file.unreported {
+                continue;
+            }
+            for (_, history) in file.blocks_mut() {
+                let hard = history.settled(calls, invoke) & !history.lossy;
+                history.raise(at, id, hard, 0);
+            }
+            let hard = file.sizes.settled(calls, invoke) & !file.sizes.lossy;
+            file.sizes.raise(at, id, hard, 0);
+        }
+        for name in self.names.iter_mut() {
+            let hard = name.history.settled(calls, invoke) & !name.history.lossy;
+            name.history.raise(at, id, hard, 0);
+        }
+    }
+
+    /// A synchronous write promises itself.
+    fn raise_own(&mut self, id: CallId) {
+        let at = self.calls[id].ret;
+        let &[file] = &self.calls[id].files[..] else { return };
+        let file = self.files.get_mut(file);
+        for (_, history) in file.blocks_mut() {
+            let own = history.of(id) & !history.partial;
+            history.raise(at, id, 0, own);
+        }
+        let own = file.sizes.of(id) & !file.sizes.partial;
+        file.sizes.raise(at, id, 0, own);
+    }
+
+    /// All data and the size of a file, and by practice its name.
+    fn raise_file(&mut self, id: CallId, file_id: FileId) {
+        let at = self.calls[id].ret;
+        let calls = &self.calls;
+        let file = self.files.get_mut(file_id);
+        let numbers = file.numbers().len();
+        for index in 0..numbers {
+            let number = file.numbers()[index];
+            let hard = file.block(number).map_or(0, |history| owed(file, history, calls, id));
+            file.block_mut(index).raise(at, id, hard, 0);
+        }
+        let hard = owed(file, &file.sizes, calls, id);
+        file.sizes.raise(at, id, hard, 0);
+        let practice = self.promises.tiers.contains(Tier::LinuxPractice);
+        if self.promises.fsync_persists_name && practice {
+            let history = &mut self.names.get_mut(file.path).history;
+            let settled = history.settled(calls, calls[id].invoke);
+            let birth = bits(settled)
+                .find(|&index| history.entries()[index].effect == NameEffect::Bind(file_id));
+            let hard = birth.map_or(0, |index| 1 << index);
+            history.raise(at, id, hard, 0);
+        }
+    }
+
+    /// The data of a range, and as much of the size as reading it needs.
+    fn raise_range(&mut self, id: CallId, file_id: FileId, span: Span) {
+        if span.len == 0 {
+            return;
+        }
+        let soft = self.needed_size(id, file_id, span);
+        let at = self.calls[id].ret;
+        let calls = &self.calls;
+        let file = self.files.get_mut(file_id);
+        for index in 0..file.numbers().len() {
+            let number = file.numbers()[index];
+            if span.overlaps(Span::new(number * BLOCK_BYTES, BLOCK_BYTES)) {
+                let hard = file.block(number).map_or(0, |history| {
+                    owed(file, history, calls, id) & within(history, span, number)
+                });
+                file.block_mut(index).raise(at, id, 0, hard);
+            }
+        }
+        file.sizes.raise(at, id, 0, soft);
+    }
+
+    /// The calls that extended the file into or over a range.
+    fn needed_size(&self, id: CallId, file_id: FileId, span: Span) -> Mask {
+        let file = self.files.get(file_id);
+        let entries = file.sizes.entries();
+        let owed = owed(file, &file.sizes, &self.calls, id);
+        bits(owed).fold(0, |mask, index| {
+            let entry = &entries[index];
+            let needed = match entry.effect {
+                SizeEffect::Raise(end) => {
+                    let start = span_of(&self.calls[entry.call].op)
+                        .map_or(end.saturating_sub(self.calls[entry.call].len), |s| s.offset);
+                    start < span.end() && end > span.offset
+                }
+                SizeEffect::Set(size) => {
+                    let before = self.sizes_during(file_id, entry.call);
+                    let grew = before.is_some_and(|sizes| sizes.iter().all(|&old| old < size));
+                    grew && size > span.offset
+                }
+                SizeEffect::Append(_) => false,
+            };
+            mask | u64::from(needed) << index
+        })
+    }
+}
+
+/// The entries of a block's history that change bytes of a range.
+fn within(history: &History<crate::file::BlockEffect>, span: Span, number: u64) -> Mask {
+    let Some((start, end)) = crate::file::part(span, number) else { return 0 };
+    let entries = history.entries().iter().enumerate();
+    entries.fold(0, |mask, (index, entry)| {
+        let touches = entry.effect.start < end && start < entry.effect.end;
+        mask | u64::from(touches) << index
+    })
+}
+
+/// What an fsync by the task of call `id` owes of a history (G-11, G-20).
+fn owed<E: Copy>(file: &File, history: &History<E>, calls: &Calls, id: CallId) -> Mask {
+    let (task, invoke) = (calls[id].task, calls[id].invoke);
+    let settled = history.settled(calls, invoke);
+    let excused = bits(settled & history.lossy).filter(|&index| {
+        let written = calls[history.entries()[index].call].ret;
+        file.excused(task, written, invoke)
+    });
+    settled & !excused.fold(0, |mask, index| mask | 1 << index)
+}
+
+/// Data of a file that is not durable yet may be lost.
+fn lose(file: &mut File, block: Option<u64>, calls: &Calls, at: u64) {
+    for (number, history) in file.blocks_mut() {
+        if block.is_none_or(|block| block == number) {
+            let hit = history.invoked(calls, at) & !history.durable();
+            history.mark_lossy(hit);
+        }
+    }
+    let hit = file.sizes.invoked(calls, at) & !file.sizes.durable();
+    file.sizes.mark_lossy(hit);
+    file.unreported = true;
+}
+
+fn is_sync_write(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Write { sync: Sync::Data, .. }
+            | Op::Append { sync: Sync::Data, .. }
+            | Op::DirectWrite { sync: Sync::Data, .. }
+            | Op::DirectWriteFrom { sync: Sync::Data, .. }
+            | Op::AsyncWrite { sync: Sync::Data, .. }
+    )
+}
