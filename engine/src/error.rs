@@ -88,6 +88,12 @@ impl Error {
     }
 }
 
+impl From<machine::Stopped> for Error {
+    fn from(_: machine::Stopped) -> Error {
+        Error::Stopped
+    }
+}
+
 impl From<Errno> for Error {
     fn from(errno: Errno) -> Error {
         Error::Refused(errno)

@@ -1,0 +1,143 @@
+//! Data blocks: allocated, shared, read and freed as runs.
+
+use super::items::csum_key;
+use super::refs;
+use super::space::{ReadPin, Reserve};
+use super::{BTree, Handle, Store, Tree};
+use crate::error::Result;
+use crate::types::Run;
+use machine::Task;
+use smallvec::SmallVec;
+
+impl Store {
+    /// Allocates up to `want` consecutive blocks for data, at least one, from what `reserve` promises
+    /// or the handle may have. The caller asks again for the rest.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of reading the free-space map.
+    pub fn allocate_data(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        want: u64,
+        hint: Option<u64>,
+        reserve: Option<&Reserve>,
+    ) -> Result<Run> {
+        self.check_alive()?;
+        let mut claim = handle.claim();
+        if reserve.is_some() {
+            claim.reserve = reserve;
+        }
+        self.space.allocate_run(task, want, hint, &claim)
+    }
+
+    /// Promises `data_blocks` data blocks, and the metadata that they will need, to whoever will
+    /// allocate them later.
+    ///
+    /// # Errors
+    /// `NoSpace`; a commit may help if [`held_blocks`](Self::held_blocks) is not zero.
+    pub fn reserve_data(&self, data_blocks: u64) -> Result<Reserve> {
+        self.space.reserve(data_blocks + self.metadata_for(data_blocks), false)
+    }
+
+    /// Blocks of tree nodes that this many data blocks may add, beyond the copies that any change
+    /// needs and that are kept free.
+    pub fn metadata_for(&self, data_blocks: u64) -> u64 {
+        // A new node holds at least half of the capacity: of extents, and of checksums.
+        let per_node = match self.committed.borrow().image.leaf {
+            0 => 32,
+            leaf => u64::from(leaf / 2),
+        };
+        2 * data_blocks.div_ceil(per_node)
+    }
+
+    /// One more reference to each block of a run, as clone and dedupe make.
+    ///
+    /// # Errors
+    /// `NoSpace` before anything is changed; EMLINK; those of trees.
+    pub fn share_data(&self, task: &Task, handle: &Handle, run: Run) -> Result<()> {
+        self.check_alive()?;
+        let tree = self.tree(Tree::Refs).edit(task)?;
+        let pieces = refs::pieces(task, &tree, run)?.len() as u64;
+        self.reserve_changes(handle, 4 * pieces)?;
+        refs::increase(task, &tree, handle, run)
+    }
+
+    /// One reference less to each block of a run. Blocks without any lose their checksums, and are
+    /// free once the commit is durable. Returns them.
+    ///
+    /// # Errors
+    /// `NoSpace`; `Corrupt` if a block is not allocated; those of trees.
+    pub fn free_data(&self, task: &Task, handle: &Handle, run: Run) -> Result<SmallVec<[Run; 2]>> {
+        self.check_alive()?;
+        let freed = {
+            let tree = self.tree(Tree::Refs).edit(task)?;
+            refs::decrease(task, &tree, handle, run)?
+        };
+        for run in &freed {
+            let (from, to) = (csum_key(run.block), csum_key(run.end()));
+            self.delete_range(task, handle, Tree::Csum, from, to)?;
+            self.space.free_run(task, *run)?;
+        }
+        Ok(freed)
+    }
+
+    /// The references to each block of a run: the run cut into pieces of equal counts.
+    ///
+    /// # Errors
+    /// Those of trees.
+    pub fn references(&self, task: &Task, run: Run) -> Result<SmallVec<[(Run, u32); 2]>> {
+        let tree = self.tree(Tree::Refs).edit(task)?;
+        let pieces = refs::pieces(task, &tree, run)?;
+        Ok(pieces.into_iter().map(|piece| (piece.run, piece.count)).collect())
+    }
+
+    /// Allocates exactly the blocks of a run that are not allocated yet; how many: what replay does
+    /// with the extents of a log.
+    ///
+    /// # Errors
+    /// `Corrupt` if they lie beyond the device; those of reading the free-space map.
+    pub fn claim_data(&self, task: &Task, _handle: &Handle, run: Run) -> Result<u64> {
+        self.check_alive()?;
+        self.space.claim_run(task, run)
+    }
+
+    /// Keeps the blocks of a run from being reused while they are being read.
+    pub fn pin_read(&self, run: Run) -> ReadPin {
+        self.space.pin_read(run)
+    }
+
+    /// Whether a block is allocated.
+    ///
+    /// # Errors
+    /// `Corrupt` if there is no such block; those of reading the free-space map.
+    pub fn is_allocated(&self, task: &Task, block: u64) -> Result<bool> {
+        self.space.is_allocated(task, block)
+    }
+
+    /// Blocks that are not allocated. Equal to what it was after mkfs once everything is deleted and
+    /// committed.
+    pub fn free_blocks(&self) -> u64 {
+        self.space.free_blocks()
+    }
+
+    /// Free blocks that become usable only when the next commit is durable.
+    pub fn held_blocks(&self) -> u64 {
+        self.space.held_blocks()
+    }
+
+    /// Blocks that a user may still reserve.
+    pub fn available_blocks(&self) -> u64 {
+        self.space.available_blocks(false)
+    }
+
+    /// Blocks of the device.
+    pub fn blocks(&self) -> u64 {
+        self.space.blocks()
+    }
+
+    /// Keeps as many blocks as a deletion in each tree takes, twice: for it and for a completion.
+    pub(super) fn keep_for_deletions(&self) {
+        self.space.keep(2 * self.trees.iter().map(BTree::blocks_per_change).sum::<u64>());
+    }
+}

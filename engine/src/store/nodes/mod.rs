@@ -1,0 +1,252 @@
+//! The cache of tree nodes: a buffer for each node that is in memory.
+//!
+//! A buffer is clean (its node is on the medium), dirty (it exists only here and in a block that
+//! nothing durable points to) or under writeback. A clean buffer nobody uses may be dropped at any
+//! time (RECLAIM); the others stay (E-2: what is under IO or dirty keeps its reference).
+//!
+//! Promises: what `load` returns agrees with the pointer that led to it (digest, place, generation,
+//! tree, level, bounds of keys). It must never know how trees change shape. The lifetime protocol of
+//! races.md §2 belongs here.
+
+pub(crate) mod node;
+
+use super::key::{BlockPtr, Key};
+use crate::error::{Error, Result};
+use machine::disk::{Note, Request};
+use machine::{Block, DeviceId, Task};
+use node::Node;
+use rustc_hash::FxHashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Buffers that the cache holds before it drops clean ones.
+const BUFFERS_MAX: usize = 4096;
+
+/// What a pointer promises about the node that it leads to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// The tree, by its id.
+    pub(crate) tree: u8,
+    /// The level.
+    pub(crate) level: u8,
+    /// No key of the node is less.
+    pub(crate) from: Key,
+    /// All keys of the node are less, if there is a bound.
+    pub(crate) to: Option<Key>,
+}
+
+/// A node in memory.
+pub(crate) struct Buffer {
+    device: u8,
+    block: u64,
+    node: RefCell<Rc<Node>>,
+    dirty: Cell<bool>,
+    writeback: Cell<bool>,
+    /// Tells this buffer from earlier ones of the same place.
+    stamp: u64,
+}
+
+impl Buffer {
+    /// The block that it belongs to.
+    pub(crate) fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// The node as it is now. Later changes do not show in what was returned.
+    pub(crate) fn node(&self) -> Rc<Node> {
+        self.node.borrow().clone()
+    }
+
+    /// Whether it exists only in memory.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty.get()
+    }
+
+    /// Changes a dirty node.
+    pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Node) -> R) -> R {
+        assert!(self.dirty.get(), "only a node that nothing durable points to may change");
+        let mut node = self.node.borrow_mut();
+        change(Rc::make_mut(&mut node))
+    }
+
+    /// The content for the medium, which is clean from now on and under writeback until
+    /// [`end_write`](Self::end_write). Both change together (E-1, P-3 for buffers).
+    pub(crate) fn start_write(&self) -> Block {
+        assert!(self.dirty.get() && !self.writeback.get(), "dirty, and written once");
+        let content = self.node.borrow().encode_remembered();
+        self.writeback.set(true);
+        self.dirty.set(false);
+        content
+    }
+
+    /// The write was acknowledged.
+    pub(crate) fn end_write(&self) {
+        self.writeback.set(false);
+    }
+}
+
+/// The buffers.
+#[derive(Default)]
+pub(crate) struct Nodes {
+    buffers: RefCell<FxHashMap<(u8, u64), Rc<Buffer>>>,
+    /// All buffers, by place and stamp, in the order in which they are considered for reclaim; and
+    /// some that are gone.
+    order: RefCell<VecDeque<((u8, u64), u64)>>,
+    stamps: Cell<u64>,
+}
+
+impl Nodes {
+    /// The node that `ptr` points to, read from the device if it is not in memory.
+    ///
+    /// # Errors
+    /// `Io`; `Corrupt` if the node is not what the pointer promises; `Stopped`.
+    pub(crate) fn load(
+        &self,
+        task: &Task,
+        device: u8,
+        ptr: &BlockPtr,
+        expected: Expected,
+    ) -> Result<Rc<Buffer>> {
+        if let Some(buffer) = self.get(device, ptr) {
+            expected.check(&buffer.node.borrow(), ptr)?;
+            return Ok(buffer);
+        }
+        if ptr.is_dirty() {
+            return Err(Error::Corrupt {
+                structure: "tree node",
+                block: ptr.block,
+                what: "a pointer without a digest",
+            });
+        }
+        let content = read_block(task, device, ptr.block, "tree node")?;
+        // E-4: somebody else may have read it in the meantime.
+        if let Some(buffer) = self.get(device, ptr) {
+            expected.check(&buffer.node.borrow(), ptr)?;
+            return Ok(buffer);
+        }
+        let corrupt = |what| Error::Corrupt { structure: "tree node", block: ptr.block, what };
+        if content.digest() != ptr.digest {
+            return Err(corrupt("the digest differs from the parent's"));
+        }
+        let node = Node::decoded(&content).map_err(corrupt)?;
+        expected.check(&node, ptr)?;
+        Ok(self.add(device, node, false))
+    }
+
+    /// The buffer of the node that `ptr` points to, if it is in memory.
+    pub(crate) fn get(&self, device: u8, ptr: &BlockPtr) -> Option<Rc<Buffer>> {
+        let buffers = self.buffers.borrow();
+        let buffer = buffers.get(&(device, ptr.block))?;
+        // A place that was freed and used again has another generation; within one transaction the
+        // buffer is replaced when the place is.
+        (buffer.node.borrow().generation == ptr.generation).then(|| buffer.clone())
+    }
+
+    /// A dirty buffer for a new node.
+    pub(crate) fn create(&self, device: u8, node: Node) -> Rc<Buffer> {
+        self.add(device, Rc::new(node), true)
+    }
+
+    /// Forgets a node whose block was given up.
+    pub(crate) fn forget(&self, device: u8, block: u64) {
+        self.buffers.borrow_mut().remove(&(device, block));
+    }
+
+    /// Forgets all nodes of the trees that `is_over` names: their blocks were given up.
+    pub(crate) fn forget_trees(&self, is_over: impl Fn(u8) -> bool) {
+        self.buffers.borrow_mut().retain(|_, buffer| !is_over(buffer.node.borrow().tree));
+    }
+
+    /// Forgets a dirty node that left its tree; its content is lost.
+    pub(crate) fn remove_dirty(&self, device: u8, buffer: &Buffer) {
+        buffer.dirty.set(false);
+        self.forget(device, buffer.block);
+    }
+
+    /// Drops every clean buffer that nobody uses. Returns how many.
+    pub(crate) fn reclaim(&self) -> usize {
+        let rounds = self.order.borrow().len();
+        (0..rounds).filter(|_| self.reclaim_next()).count()
+    }
+
+    /// How many buffers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.buffers.borrow().len()
+    }
+
+    fn add(&self, device: u8, node: Rc<Node>, dirty: bool) -> Rc<Buffer> {
+        self.make_room();
+        let place = (device, node.block);
+        let stamp = self.stamps.replace(self.stamps.get() + 1);
+        let buffer = Rc::new(Buffer {
+            stamp,
+            device,
+            block: node.block,
+            node: RefCell::new(node),
+            dirty: Cell::new(dirty),
+            writeback: Cell::new(false),
+        });
+        let replaced = self.buffers.borrow_mut().insert(place, buffer.clone());
+        self.order.borrow_mut().push_back((place, stamp));
+        assert!(replaced.is_none_or(|old| !old.dirty.get()), "a dirty node lost its buffer");
+        buffer
+    }
+
+    fn make_room(&self) {
+        // Two looks for each buffer added keep the cache at its bound without long pauses.
+        for _ in 0..2 {
+            if self.order.borrow().len() < BUFFERS_MAX {
+                return;
+            }
+            self.reclaim_next();
+        }
+    }
+
+    /// Considers the next buffer for reclaim; whether it was dropped.
+    fn reclaim_next(&self) -> bool {
+        let Some((place, stamp)) = self.order.borrow_mut().pop_front() else { return false };
+        let mut buffers = self.buffers.borrow_mut();
+        let Some(buffer) = buffers.get(&place).filter(|buffer| buffer.stamp == stamp) else {
+            return false;
+        };
+        let is_idle = !buffer.dirty.get() && !buffer.writeback.get();
+        if is_idle && Rc::strong_count(buffer) == 1 {
+            buffers.remove(&place);
+            return true;
+        }
+        debug_assert_eq!((buffer.device, buffer.block), place);
+        self.order.borrow_mut().push_back((place, stamp));
+        false
+    }
+}
+
+impl Expected {
+    fn check(&self, node: &Node, ptr: &BlockPtr) -> Result<()> {
+        let what = if node.block != ptr.block {
+            "it belongs to another block"
+        } else if node.generation != ptr.generation {
+            "it is of another generation than its parent says"
+        } else if node.tree != self.tree {
+            "it belongs to another tree"
+        } else if node.level != self.level {
+            "it has another level than its parent says"
+        } else if node.first_key() < self.from || self.to.is_some_and(|to| node.last_key() >= to) {
+            "its keys are outside of its parent's range"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Corrupt { structure: "tree node", block: ptr.block, what })
+    }
+}
+
+/// Reads one block; damage is for the caller to find.
+pub(crate) fn read_block(task: &Task, device: u8, block: u64, what: &'static str) -> Result<Block> {
+    let failed = || Error::Io { device, block, what: "read a block of metadata" };
+    if block >= task.machine().disk().blocks(DeviceId(device)) {
+        return Err(Error::Corrupt { structure: what, block, what: "it lies beyond the device" });
+    }
+    let bio = task.submit(Request::read(DeviceId(device), block), Note { tag: block, what })?;
+    let mut data = bio.wait(task)?.map_err(|_| failed())?;
+    data.pop().ok_or_else(failed)
+}
