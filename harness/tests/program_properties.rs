@@ -98,7 +98,7 @@ proptest! {
             let at = usize::from(at) % bytes.len();
             match byte % 4 {
                 0 => bytes[at] = byte,
-                1 => { bytes.remove(at); }
+                1 if bytes.len() > 1 => { bytes.remove(at); }
                 2 => bytes.insert(at, b' '),
                 _ => bytes.truncate(at.max(1)),
             }
