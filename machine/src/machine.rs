@@ -280,6 +280,16 @@ impl Machine {
         self.0.tasks.borrow().get(id.0 as usize).map_or_else(String::new, |t| t.name.clone())
     }
 
+    /// How many tasks were spawned in this execution.
+    pub fn task_count(&self) -> usize {
+        self.0.tasks.borrow().len()
+    }
+
+    /// Stops the machine without a report: whoever asks has found something itself.
+    pub fn poison(&self) {
+        self.0.poisoned.set(true);
+    }
+
     /// Creates a task. It runs when the chooser lets it; nothing of it runs in this call.
     pub fn spawn(
         &self,
