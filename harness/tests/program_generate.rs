@@ -153,7 +153,7 @@ fn masks_leave_features_out() {
     assert!(counts.contains(&(Kind::COUNT as u32)), "some leave out nothing");
 }
 
-/// Seeds are part of what people write down: a program of a seed never changes unnoticed.
+/// Seeds are part of what people write down: the dice are the published ones, on any machine.
 #[test]
 fn a_seed_gives_the_same_program() {
     assert_eq!(drawn(1), drawn(1));

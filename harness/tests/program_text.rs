@@ -22,10 +22,7 @@ fn refuses(text: &str, message: &str) {
     assert_eq!(error.to_string(), message);
     assert!(error.span.start <= error.span.end && error.span.end <= text.len());
     let repaired = lenient(text.as_bytes());
-    assert!(
-        repaired.skipped + repaired.repaired > 0,
-        "nothing was repaired"
-    );
+    assert!(repaired.skipped + repaired.repaired > 0, "nothing was repaired");
     assert_eq!(strict(&repaired.program.to_string()), Ok(repaired.program));
 }
 
@@ -51,40 +48,17 @@ fn the_golden_file_means_what_it_says() {
     assert_eq!(program.machine.seed, u64::MAX);
     assert_eq!(program.paths, ["f", "g"]);
     assert_eq!(program.maps, ["m", "n"]);
-    let names: Vec<&str> = program
-        .tasks
-        .iter()
-        .map(|task| task.name.as_str())
-        .collect();
+    let names: Vec<&str> = program.tasks.iter().map(|task| task.name.as_str()).collect();
     assert_eq!(names, ["a", "writer-2", "b", "empty"]);
     let (path, fill, sync) = (PathId(0), Fill::Byte(0), Sync::Data);
-    let write = Operation::DirectWrite {
-        path,
-        span: Span::new(512, 512),
-        fill,
-        sync,
-    };
+    let write = Operation::DirectWrite { path, span: Span::new(512, 512), fill, sync };
     assert_eq!(program.tasks[0].ops[1], write);
     assert_eq!(program.operation(OpId(10)).map(|(_, op)| op), Some(&write));
     let kind = "stale-data".to_owned();
-    assert_eq!(
-        program.expect,
-        Some(Expect::Violation {
-            kind,
-            guarantee: Some(7)
-        })
-    );
+    assert_eq!(program.expect, Some(Expect::Violation { kind, guarantee: Some(7) }));
     let cut = program.cut.expect("there is a cut");
-    assert_eq!(
-        (cut.moment, cut.rest, cut.inside_recovery),
-        (17, Rest::Kept, Some(5))
-    );
-    let torn = KeptSpec {
-        device: 0,
-        block: 6,
-        version: 0,
-        sectors: Some(0xf0),
-    };
+    assert_eq!((cut.moment, cut.rest, cut.inside_recovery), (17, Rest::Kept, Some(5)));
+    let torn = KeptSpec { device: 0, block: 6, version: 0, sectors: Some(0xf0) };
     assert_eq!(cut.kept[2], torn);
     let moves = program.schedule.expect("there is a schedule").moves;
     assert_eq!(moves[1], Move::Complete { request: 3 });
@@ -94,10 +68,7 @@ fn the_golden_file_means_what_it_says() {
 #[test]
 fn only_what_differs_from_its_default_is_printed() {
     prints("image datasum=on blocks=256\nmount alloc=lowest\n", "");
-    prints(
-        "mount workers=2\nimage leaf=5\n",
-        "image leaf=5\nmount workers=2\n",
-    );
+    prints("mount workers=2\nimage leaf=5\n", "image leaf=5\nmount workers=2\n");
     prints("setup\n", "");
     prints("task a\n", "task a\n");
     prints("schedule\n", "schedule\n");
@@ -113,10 +84,7 @@ fn sizes_have_their_largest_exact_unit() {
 
 #[test]
 fn options_may_stand_in_any_order() {
-    prints(
-        "task a\n  write f 0 4K sync fill=170\n",
-        "task a\n  write f 0 4K fill=0xaa sync\n",
-    );
+    prints("task a\n  write f 0 4K sync fill=170\n", "task a\n  write f 0 4K fill=0xaa sync\n");
 }
 
 #[test]
@@ -190,29 +158,13 @@ fn fixup_repairs_what_code_built_badly() {
     let mut program = Program {
         version: 9,
         paths: vec!["..".into(), "a b".into(), String::new()],
-        tasks: vec![
-            Task {
-                name: "#".into(),
-                ops: vec![beyond; 99]
-            };
-            9
-        ],
+        tasks: vec![Task { name: "#".into(), ops: vec![beyond; 99] }; 9],
         choices: vec![1; 9999],
-        cut: Some(CutSpec {
-            kept_inside: vec![],
-            ..CutSpec::at(u64::MAX)
-        }),
-        expect: Some(Expect::Violation {
-            kind: "\n".into(),
-            guarantee: None,
-        }),
+        cut: Some(CutSpec { kept_inside: vec![], ..CutSpec::at(u64::MAX) }),
+        expect: Some(Expect::Violation { kind: "\n".into(), guarantee: None }),
         ..Program::default()
     };
-    program.comments.push(Comment {
-        place: Place::Task(77),
-        item: 5,
-        text: "two\nlines\n".into(),
-    });
+    program.comments.push(Comment { place: Place::Task(77), item: 5, text: "two\nlines\n".into() });
     program.fixup();
     assert_eq!(strict(&program.to_string()), Ok(program.clone()));
     let mut again = program.clone();
@@ -227,10 +179,7 @@ fn the_first_line_names_the_version() {
         "line 1, column 1: found the end of the text, expected `powerfail 1` on the first \
                  line",
     );
-    refuses(
-        "task a\n",
-        "line 1, column 1: found `task`, expected `powerfail 1` on the first line",
-    );
+    refuses("task a\n", "line 1, column 1: found `task`, expected `powerfail 1` on the first line");
     refuses(
         "# Two.\npowerfail 2\n",
         "line 2, column 11: found `2`, expected a known version of the text: 1",
@@ -276,10 +225,7 @@ fn missing_and_superfluous_words_are_explained() {
         "line 3, column 12: found the end of the line, expected a size of at most 4M, such as 0, \
          512, 4K or 1M",
     );
-    refuses_body(
-        "task a\n  clone f 0 g 0 4K\n",
-        "line 3, column 13: found `g`, expected `to`",
-    );
+    refuses_body("task a\n  clone f 0 g 0 4K\n", "line 3, column 13: found `g`, expected `to`");
     refuses_body(
         "task a\n  fsync f now\n",
         "line 3, column 11: found `now`, expected the end of the line",
@@ -307,7 +253,7 @@ fn values_out_of_range_are_explained() {
     );
     refuses_body(
         "image leaf=3\n",
-        "line 2, column 12: found `3`, expected 0 or a number from 4 to 256 for leaf",
+        "line 2, column 12: found `3`, expected 0 or a number from 4 to 192 for leaf",
     );
     refuses_body(
         "setup\n  write f 4M 4K\n",
@@ -335,10 +281,7 @@ fn there_may_not_be_too_many() {
         "line 7, column 10: found `f4`, expected at most 4 names of files",
     );
     let tasks: String = (0..5).map(|n| format!("task t{n}\n")).collect();
-    refuses_body(
-        &tasks,
-        "line 6, column 6: found `t4`, expected at most 4 tasks",
-    );
+    refuses_body(&tasks, "line 6, column 6: found `t4`, expected at most 4 tasks");
     refuses_body(
         &format!("setup\n{}", "  sync\n".repeat(33)),
         "line 35, column 3: found `sync`, expected at most 32 operations in setup",
@@ -360,7 +303,8 @@ fn columns_count_characters() {
 #[test]
 fn the_lenient_parser_keeps_what_it_can() {
     let repaired = lenient(
-        b"image blocks=9 colour=red leaf=4\ntask a\n  write f 0 9M\n  fly f\n  write f 0\nsync\n\xff\n",
+        b"image blocks=9 colour=red leaf=4\ntask a\n  write f 0 9M\n  fly f\n  write f 0\nsync\n\
+          \xff\n",
     );
     assert_eq!(
         repaired.program.to_string(),

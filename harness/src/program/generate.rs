@@ -107,7 +107,7 @@ impl<'a, S: Source> Writer<'a, S> {
         }
     }
 
-    /// A mapping of a file that, mostly, has bytes there: loads and stores beyond its end only fail.
+    /// A mapping of a file that, mostly, has bytes there: loads and stores beyond the end fail.
     fn setup_map(&mut self, program: &mut Program, map: MapId) {
         let path = self.path(false);
         let span = self.map_span();

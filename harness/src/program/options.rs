@@ -273,7 +273,7 @@ pub static KNOBS: &[Knob] = &[
     knob!(Image image.datasum = 1, SWITCH, "A checksum for every data block.", |v| v != 0),
     knob!(Image image.datacow = 1, SWITCH,
         "Copy-on-write of data; off overwrites in place.", |v| v != 0),
-    knob!(Image image.leaf = 0, number_or_zero(4, 256, &[0, 4, 5, 8]),
+    knob!(Image image.leaf = 0, number_or_zero(4, 192, &[0, 4, 5, 8]),
         "Items in a tree node at most; 0 is as many as fit.", |v| v as u16),
     knob!(Image image.logdev = 0, SWITCH, "The log on a device of its own.", |v| v != 0),
     knob!(Image image.log_trees = 1, number(1, 2, &[1, 2]),

@@ -28,8 +28,9 @@ pub fn crossover_text(a: &[u8], b: &[u8], out: &mut [u8], seed: u64) -> usize {
     let mut dice = Dice::new(seed);
     let (a, b) = (lenient(a).program, lenient(b).program);
     // libFuzzer calls crossover as often as mutation, which finds more: half of the calls mutate.
-    let mut child = if dice.chance(1, 2) { a } else { crossover(&a, &b, dice.bits()) };
-    if dice.chance(2, 3) {
+    let crossed = dice.chance(1, 2);
+    let mut child = if crossed { crossover(&a, &b, dice.bits()) } else { a };
+    if !crossed || dice.chance(1, 3) {
         mutate(&mut child, dice.bits(), false);
     }
     write_fitting(child, out, &mut dice)
