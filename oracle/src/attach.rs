@@ -76,7 +76,7 @@ impl Oracle {
     fn asked_len(&self, id: CallId, op: &Op) -> u64 {
         match *op {
             Op::Append { len, .. } => len,
-            Op::Clone { len, source_offset, .. } if len == 0 => {
+            Op::Clone { len: 0, source_offset, .. } => {
                 let sizes = self.calls[id]
                     .sources
                     .iter()

@@ -153,11 +153,11 @@ pub fn identify(bytes: &[u8]) -> Vec<Origin> {
             continue;
         };
         // A stream granule overlaps one or two granules of the grid; the first claim stands.
-        for slot in at / GRANULE_BYTES..=(at + GRANULE_BYTES - 1) / GRANULE_BYTES {
-            if found[slot] == Origin::Unknown {
-                let offset = position + (slot * GRANULE_BYTES) as i64 - at as i64;
-                found[slot] = Origin::Tag { op, path, offset };
-            }
+        let first = at / GRANULE_BYTES;
+        let slots = found.iter_mut().enumerate().take((at + 15) / GRANULE_BYTES + 1).skip(first);
+        for (slot, origin) in slots.filter(|(_, origin)| **origin == Origin::Unknown) {
+            let offset = position + (slot * GRANULE_BYTES) as i64 - at as i64;
+            *origin = Origin::Tag { op, path, offset };
         }
         at += GRANULE_BYTES;
     }

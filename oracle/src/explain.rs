@@ -6,7 +6,7 @@
 use crate::call::{CallId, FileId};
 use crate::content::{GRANULE_BYTES, Origin, identify};
 use crate::guarantee::GuaranteeId;
-use crate::history::{Query, bits};
+use crate::history::{Grain, Query, bits};
 use crate::model::Oracle;
 use crate::operation::{BLOCK_BYTES, Fill, OpId, Operation as Op, PathId};
 use crate::version::{BLOCK, Source};
@@ -88,8 +88,17 @@ impl Oracle {
             let fits = self.shown_by_one(values, start + from, piece);
             (!fits).then_some((from, origin))
         });
-        let classified =
-            wrong.map(|(from, origin)| (from, origin, self.classify(sight, number, origin, query)));
+        let classified = wrong.map(|(from, origin)| {
+            let piece = &bytes[from..bytes.len().min(from + GRANULE_BYTES)];
+            let torn = origin == Origin::Unknown
+                && self.shown_by_parts(values, start + from, piece, Grain::Byte);
+            let class = if torn {
+                (GuaranteeId::DATA_ATOM, Kind::TornData)
+            } else {
+                self.classify(sight, number, origin, query)
+            };
+            (from, origin, class)
+        });
         // The gravest is the one to tell; the first of equals.
         let worst = classified.min_by_key(|&(from, _, (_, kind))| (gravity(kind), from));
         let (from, origin, (guarantee, kind)) = worst.unwrap_or((
@@ -269,7 +278,8 @@ fn gravity(kind: Kind) -> u8 {
         Kind::StaleData => 2,
         Kind::LostError => 3,
         Kind::LostData => 4,
-        _ => 5,
+        Kind::CorruptData => 5,
+        _ => 6,
     }
 }
 
