@@ -58,6 +58,11 @@ impl<'a> Reader<'a> {
         self.array()
     }
 
+    /// Whether all bytes that were not read are zero.
+    pub(crate) fn is_rest_zero(&self) -> bool {
+        self.rest.iter().all(|byte| *byte == 0)
+    }
+
     /// Whether every byte was read.
     pub(crate) fn is_at_end(&self) -> bool {
         self.rest.is_empty()

@@ -140,6 +140,14 @@ impl LogTrees {
         self.group(group).tree.lookup(task, key)
     }
 
+    /// The item of a group's tree with the greatest key that is not greater than `key`.
+    ///
+    /// # Errors
+    /// Those of reading nodes.
+    pub fn floor(&self, task: &Task, group: u8, key: Key) -> Result<Option<(Key, Value)>> {
+        self.group(group).tree.floor(task, key)
+    }
+
     /// Calls `visit` for each item of a group's tree with a key in `from..to`, in order.
     ///
     /// # Errors
@@ -358,7 +366,11 @@ fn encode_root(roots: &[Root], generation: u64, block: u64) -> Block {
     Block::new(&bytes)
 }
 
-fn decode_root(
+/// Reads a log root: the roots of the log trees.
+///
+/// # Errors
+/// What is wrong with the bytes.
+pub(crate) fn decode_root(
     bytes: &[u8; BLOCK_BYTES],
     ptr: &BlockPtr,
     groups: usize,

@@ -23,7 +23,7 @@ pub(crate) mod tree;
 mod codec;
 mod commit;
 mod data;
-mod log;
+pub(crate) mod log;
 mod mount;
 mod refs;
 pub(crate) mod superblock;

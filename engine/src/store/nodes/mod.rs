@@ -131,6 +131,9 @@ impl Nodes {
         }
         let node = Node::decoded(&content).map_err(corrupt)?;
         expected.check(&node, ptr)?;
+        if self.is_dirty(device, ptr.block) {
+            return Err(corrupt("its block was free and is in use again"));
+        }
         Ok(self.add(device, node, false))
     }
 
@@ -173,6 +176,10 @@ impl Nodes {
     /// How many buffers there are.
     pub(crate) fn len(&self) -> usize {
         self.buffers.borrow().len()
+    }
+
+    fn is_dirty(&self, device: u8, block: u64) -> bool {
+        self.buffers.borrow().get(&(device, block)).is_some_and(|buffer| buffer.dirty.get())
     }
 
     fn add(&self, device: u8, node: Rc<Node>, dirty: bool) -> Rc<Buffer> {

@@ -436,7 +436,8 @@ impl State {
         map.set_busy(block, true);
         // A busy block that becomes allocated was held for the log.
         self.held -= u64::from(was_busy);
-        self.unallocated -= 1;
+        // A damaged superblock may count fewer free blocks than there are.
+        self.unallocated = self.unallocated.saturating_sub(1);
     }
 
     fn hold(&mut self, block: u64) {
