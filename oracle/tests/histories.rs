@@ -1,9 +1,10 @@
 //! Small histories, each with what the oracle must accept and what it must reject.
-//! The language is that of `common`.
+//! The language is that of `script`.
 mod common;
+mod script;
 
-use common::Script;
 use oracle::Promises;
+use script::Script;
 
 fn check(promises: Promises, text: &str) {
     let script = Script::run(promises, text);
@@ -669,8 +670,8 @@ fn messages_name_what_was_shown_and_what_was_allowed() {
          cut",
     );
     let mut shown = common::Shown { nlink: 1, ..Default::default() };
-    shown.names.push(common::path("f"));
-    shown.files.insert(common::path("f"), (4096, vec![script.block("#2", 0)]));
+    shown.names.push(script::path("f"));
+    shown.files.insert(script::path("f"), (4096, vec![script.block("#2", 0)]));
     let violation = script.oracle.judge(oracle::Moment(12), &shown).expect_err("lost");
     let text = "lost-data (G-11): block 0 of f shows bytes of write #2 to f at 0 at byte 0; \
                 fsync #4 had returned; allowed: #3, #5";
