@@ -3,14 +3,14 @@
 //! ```text
 //! (ino, INODE, 0)                 the inode, as in the FS tree
 //! (ino, PARENT, directory ino)    the inode's names there: name length u8 | name, one or more
-//! (ino, LOG_RANGE, byte offset)   32 bytes: kind u8 (1 written, 2 unwritten, 3 hole) | pad [u8; 7] |
-//!                                 block u64 (0 for a hole) | len_blocks u64 | generation u64
-//! (ino, CSUM, block)              the digest of a data block that a written range names
+//! (ino, EXTENT, byte offset)      what the file holds from there on: an extent, as in the FS tree
+//! (ino, LOG_HOLE, byte offset)    8 bytes: len_blocks u64; the file holds nothing from there on
+//! (ino, CSUM, block)              the digest of a data block that a written extent names
 //! ```
 //!
-//! A range says what the file holds there, whatever the last commit says: replay drops what the FS
-//! tree has in it. A hole is therefore a deletion mark and stands explicitly. Ranges of an inode do
-//! not overlap. Checksums stand under their inode, so two inodes that share blocks share no item.
+//! A range, extent or hole, says what the file holds there, whatever the last commit says: replay
+//! drops what the FS tree has in it. A hole is therefore a deletion mark and stands explicitly.
+//! Ranges of an inode do not overlap. Checksums stand under their inode, so two inodes that share blocks share no item.
 //!
 //! Promises: `decode(encode(x)) == x`, and other bytes are refused. It must never know how a log is
 //! written or replayed.
@@ -20,8 +20,11 @@ use crate::store::key::{Key, Kind};
 use crate::types::{BLOCK_BYTES, Ino};
 use smallvec::SmallVec;
 
-/// Log trees: what a range of a file holds. `(ino, LOG_RANGE, byte offset)`.
-pub const LOG_RANGE: Kind = Kind(0x48);
+/// Log trees: a range of a file without blocks. `(ino, LOG_HOLE, byte offset)`.
+pub const LOG_HOLE: Kind = Kind(0x48);
+
+/// The kinds of items that are ranges.
+pub const RANGE_KINDS: [Kind; 2] = [Kind::EXTENT, LOG_HOLE];
 
 /// What a logged range of a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +60,23 @@ pub struct LogRange {
 pub const INDEX_END: u64 = u64::MAX / BLOCK_BYTES;
 
 impl LogRange {
-    const BYTES: usize = 32;
-
     /// One past the last block of the file.
     pub const fn end(&self) -> u64 {
         self.index + self.len_blocks
     }
 
-    /// The key of the range of `ino` that starts at a block of the file.
-    pub const fn key(ino: Ino, index: u64) -> Key {
-        Key::new(ino.0, LOG_RANGE, index * BLOCK_BYTES)
+    /// The key of a range of `ino` of this kind that starts at a block of the file.
+    pub const fn key_of(ino: Ino, kind: Kind, index: u64) -> Key {
+        Key::new(ino.0, kind, index * BLOCK_BYTES)
+    }
+
+    /// Its key.
+    pub const fn key(&self, ino: Ino) -> Key {
+        let kind = match self.held {
+            Held::Hole => LOG_HOLE,
+            Held::Written { .. } | Held::Unwritten { .. } => Kind::EXTENT,
+        };
+        LogRange::key_of(ino, kind, self.index)
     }
 
     /// The part from `from` on and before `to`, if there is one.
@@ -95,19 +105,12 @@ impl LogRange {
         Some(ExtentItem { kind, block, len_blocks, generation })
     }
 
-    /// The bytes on the medium; the index stands in the key.
+    /// The bytes on the medium; where it starts stands in the key.
     pub fn encode(&self) -> Value {
-        let (kind, block) = match self.held {
-            Held::Written { block } => (1, block),
-            Held::Unwritten { block } => (2, block),
-            Held::Hole => (3, 0),
-        };
-        let mut bytes = [0; Self::BYTES];
-        bytes[0] = kind;
-        bytes[8..16].copy_from_slice(&u64::to_le_bytes(block));
-        bytes[16..24].copy_from_slice(&self.len_blocks.to_le_bytes());
-        bytes[24..].copy_from_slice(&self.generation.to_le_bytes());
-        Value::from_slice(&bytes)
+        match self.extent() {
+            Some(extent) => extent.encode(),
+            None => Value::from_slice(&self.len_blocks.to_le_bytes()),
+        }
     }
 
     /// Reads a range that stands under `key`.
@@ -115,27 +118,24 @@ impl LogRange {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn decode(key: Key, bytes: &[u8]) -> Result<LogRange, Damage> {
-        let bytes: &[u8; Self::BYTES] =
-            bytes.try_into().map_err(|_| "a logged range of a wrong length")?;
-        let number = |at: usize| {
-            let field = bytes[at..at + 8].first_chunk().expect("eight bytes of 32");
-            u64::from_le_bytes(*field)
-        };
-        let (block, len_blocks, generation) = (number(8), number(16), number(24));
         let index = key.offset / BLOCK_BYTES;
         if !key.offset.is_multiple_of(BLOCK_BYTES) {
             return Err("a logged range that starts inside a block");
         }
+        let (held, len_blocks, generation) = if key.kind == LOG_HOLE {
+            let len = bytes.try_into().map_err(|_| "a logged hole of a wrong length")?;
+            (Held::Hole, u64::from_le_bytes(len), 0)
+        } else {
+            let ExtentItem { kind, block, len_blocks, generation } = ExtentItem::decode(bytes)?;
+            let held = match kind {
+                ExtentKind::Written => Held::Written { block },
+                ExtentKind::Unwritten => Held::Unwritten { block },
+            };
+            (held, len_blocks, generation)
+        };
         if len_blocks == 0 || index.checked_add(len_blocks).is_none_or(|end| end > INDEX_END) {
             return Err("a logged range of an impossible length");
         }
-        let is_run = block >= 2 && block.checked_add(len_blocks).is_some();
-        let held = match bytes[0] {
-            1 if is_run => Held::Written { block },
-            2 if is_run => Held::Unwritten { block },
-            3 if block == 0 => Held::Hole,
-            _ => return Err("a logged range of an unknown kind or impossible blocks"),
-        };
         Ok(LogRange { index, len_blocks, held, generation })
     }
 }
@@ -196,8 +196,8 @@ mod tests {
     fn ranges_survive_the_medium_and_impossible_ones_are_refused() {
         let held = [Held::Written { block: 9 }, Held::Unwritten { block: 2 }, Held::Hole];
         for held in held {
-            let range = LogRange { index: 3, len_blocks: 5, held, generation: 7 };
-            let (key, bytes) = (LogRange::key(Ino(16), 3), range.encode());
+            let range = LogRange { index: 3, len_blocks: 5, held, generation: 0 };
+            let (key, bytes) = (range.key(Ino(16)), range.encode());
             assert_eq!(LogRange::decode(key, &bytes), Ok(range));
             for len in 0..bytes.len() {
                 assert!(LogRange::decode(key, &bytes[..len]).is_err());
@@ -206,10 +206,12 @@ mod tests {
         }
         let endless =
             LogRange { index: 1, len_blocks: INDEX_END - 1, held: held[2], generation: 0 };
-        assert_eq!(LogRange::decode(LogRange::key(Ino(1), 1), &endless.encode()), Ok(endless));
-        assert!(LogRange::decode(LogRange::key(Ino(1), 2), &endless.encode()).is_err());
-        let low = LogRange { held: Held::Written { block: 1 }, ..endless };
-        assert!(LogRange::decode(LogRange::key(Ino(1), 1), &low.encode()).is_err());
+        let key = endless.key(Ino(1));
+        assert_eq!(LogRange::decode(key, &endless.encode()), Ok(endless));
+        let later = LogRange::key_of(Ino(1), LOG_HOLE, 2);
+        assert!(LogRange::decode(later, &endless.encode()).is_err(), "beyond the last block");
+        let extent = LogRange { held: held[0], ..endless };
+        assert!(LogRange::decode(extent.key(Ino(1)), &endless.encode()).is_err(), "not an extent");
     }
 
     #[test]

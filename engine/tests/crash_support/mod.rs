@@ -1,0 +1,5 @@
+//! What the tests of the log, of crashes and of the check share.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod bench;
