@@ -53,7 +53,7 @@ impl Oracle {
         }
         if let Op::DirectWriteFrom { span, map, map_offset, .. } = *op {
             let mapped = self.mapped(map, interval);
-            let extra = |m: &Mapped| m.offset as i64 + map_offset as i64 - span.offset as i64;
+            let extra = |m: &Mapped| between(m.offset, map_offset, span.offset);
             self.calls[id].sources = mapped.iter().map(|m| (m.file, extra(m))).collect();
         }
         self.calls[id].len = self.asked_len(id, op);
@@ -128,7 +128,7 @@ impl Oracle {
             }
             Op::Clone { source_offset, target_offset, .. } => {
                 let span = Span::new(target_offset, len);
-                let delta = source_offset as i64 - target_offset as i64;
+                let delta = between(source_offset, 0, target_offset);
                 target.write(id, span, doubtful, calls, |_| Change::Copy { delta, mapped: false });
             }
             Op::Append { .. } => {
@@ -152,13 +152,13 @@ impl Oracle {
                 let path = crate::content::map_stream(map);
                 let shift = place.offset as i64;
                 target.write(id, through(place, span), doubtful, calls, |number| {
-                    let base = (number * BLOCK_BYTES) as i64 - shift;
+                    let base = ((number * BLOCK_BYTES) as i64).wrapping_sub(shift);
                     Change::Store { fill, path, base }
                 });
             }
             Op::DirectReadInto { span, map_offset, .. } => {
                 let landing = through(place, Span::new(map_offset, span.len));
-                let delta = span.offset as i64 - (place.offset + map_offset) as i64;
+                let delta = between(span.offset, 0, place.offset.wrapping_add(map_offset));
                 target
                     .write(id, landing, doubtful, calls, |_| Change::Copy { delta, mapped: true });
             }
@@ -236,7 +236,7 @@ impl Oracle {
             if let Op::DirectWriteFrom { span: to, map: from, map_offset, .. } = op
                 && from == map
             {
-                let extra = span.offset as i64 + map_offset as i64 - to.offset as i64;
+                let extra = between(span.offset, map_offset, to.offset);
                 self.calls[id].sources.extend(fresh.iter().map(|&file| (file, extra)));
             }
             if acting_map(&op) != Some(map) || matches!(op, Op::Msync { .. }) {
@@ -251,6 +251,11 @@ impl Oracle {
             }
         }
     }
+}
+
+/// What to add to an offset counted from `to` to get it counted from `from + more`.
+fn between(from: u64, more: u64, to: u64) -> i64 {
+    from.wrapping_add(more).wrapping_sub(to) as i64
 }
 
 /// The bytes of a file that a range of a mapping shows.

@@ -258,13 +258,13 @@ impl Oracle {
     }
 
     fn range_faults(&self, id: CallId, place: Mapped, span: Span) -> Truth {
-        if span.end() > place.len.next_multiple_of(BLOCK_BYTES) {
+        if span.end() > whole_blocks(place.len) {
             return Truth::YES;
         }
         let end = place.offset.saturating_add(span.end());
         self.sizes_of(place.file, id).map_or(Truth::OPEN, |sizes| {
             sizes.iter().fold(Truth::NEITHER, |truth, size| {
-                truth.or_at_another_moment(end > size.div_ceil(BLOCK_BYTES) * BLOCK_BYTES)
+                truth.or_at_another_moment(end > whole_blocks(*size))
             })
         })
     }
@@ -289,7 +289,7 @@ impl Remap {
     }
 
     fn overlaps_itself(self, len: u64) -> bool {
-        let len = len.next_multiple_of(BLOCK_BYTES);
+        let len = whole_blocks(len);
         len > 0 && Span::new(self.source_offset, len).overlaps(Span::new(self.target_offset, len))
     }
 
@@ -319,6 +319,10 @@ impl Remap {
         }
         if self.len.is_multiple_of(BLOCK_BYTES) { Truth::NO } else { Truth::OPEN }
     }
+}
+
+fn whole_blocks(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
 /// Whether a call may need space.

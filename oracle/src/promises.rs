@@ -56,8 +56,13 @@ pub struct Promises {
     pub reads_atomic: bool,
     /// A store is atomic per block, also in what a cut leaves of it (G-15).
     pub stores_atomic: bool,
-    /// Direct IO and page cache stay coherent when they overlap in time (G-6).
+    /// Direct IO and page cache stay coherent when they overlap in time, or when the memory of a
+    /// direct IO is a mapping of its own file (G-6, G-7).
     pub direct_coherent: bool,
+    /// A direct read leaves the part of its buffer alone that its count does not cover (G-6).
+    pub direct_reads_spare_rest: bool,
+    /// A direct write whose memory is not there from its first byte on fails (G-7).
+    pub direct_faults_reported: bool,
     /// What is stored beyond the end of the file in its last page never becomes part of the file
     /// (G-8).
     pub stores_past_end_vanish: bool,
@@ -85,6 +90,8 @@ impl Promises {
             reads_atomic: true,
             stores_atomic: true,
             direct_coherent: true,
+            direct_reads_spare_rest: true,
+            direct_faults_reported: true,
             stores_past_end_vanish: true,
             direct_align: 512,
             direct_falls_back: false,
@@ -107,6 +114,8 @@ impl Promises {
             reads_atomic: false,
             stores_atomic: false,
             direct_coherent: false,
+            direct_reads_spare_rest: false,
+            direct_faults_reported: false,
             stores_past_end_vanish: false,
             direct_falls_back: true,
             has_clone: false,

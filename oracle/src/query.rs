@@ -155,7 +155,7 @@ impl Oracle {
         // A failed extension may have come to any block boundary.
         if history.partial & query.possible != 0 {
             for (low, high) in self.spans(answer) {
-                let first = (low / BLOCK_BYTES + 1) * BLOCK_BYTES;
+                let first = (low / BLOCK_BYTES + 1).saturating_mul(BLOCK_BYTES);
                 let inner = (first..high).step_by(BLOCK_BYTES as usize);
                 values.extend(inner.take(MAX_ALTERNATIVES));
             }
@@ -338,7 +338,7 @@ impl Oracle {
                 next.push(state);
                 continue;
             };
-            let base = (at.number * BLOCK_BYTES) as i64 - size as i64;
+            let base = ((at.number * BLOCK_BYTES) as i64).wrapping_sub(size as i64);
             let source = Source::of(fill, call.id, path, base);
             let mut versions = self.lab.versions.borrow_mut();
             next.push(versions.filled(state, start.into(), end.into(), source));
@@ -361,7 +361,9 @@ impl Oracle {
         self.lab.stack.borrow_mut().push(at);
         let mut sure = true;
         for &(file, extra) in &self.calls[at.call].sources {
-            let position = (at.number * BLOCK_BYTES) as i64 + start as i64 + delta + extra;
+            let position = ((at.number * BLOCK_BYTES) as i64 + start as i64)
+                .wrapping_add(delta)
+                .wrapping_add(extra);
             let copy = Copying { start, end, file, position };
             sure &= self.copy_from(at, copy, state, next, grain);
         }
@@ -381,7 +383,7 @@ impl Oracle {
         let mut made: SmallVec<[u64; 4]> = SmallVec::from_slice(&[state]);
         let mut to = copy.start;
         while to < copy.end {
-            let position = copy.position + (to - copy.start) as i64;
+            let position = copy.position.wrapping_add((to - copy.start) as i64);
             if position < 0 {
                 return false;
             }

@@ -171,7 +171,7 @@ impl Oracle {
             let (number, start) = (at / BLOCK_BYTES, (at % BLOCK_BYTES) as usize);
             let (piece, later) = rest.split_at(rest.len().min(BLOCK - start));
             self.check_piece(sight, number, start, piece)?;
-            at += piece.len() as u64;
+            at = at.saturating_add(piece.len() as u64);
             rest = later;
         }
         Ok(())
@@ -255,7 +255,7 @@ impl Oracle {
             }
         }
         // While the size changes, a read looks at it anew for every block.
-        let ends_block = (span.offset + len).is_multiple_of(BLOCK_BYTES);
+        let ends_block = span.offset.saturating_add(len).is_multiple_of(BLOCK_BYTES);
         let between = low <= len && len <= high && ends_block;
         let cut_short = into && len < high && (self.faults(id).yes || self.errors.any);
         if exact || between || cut_short {
@@ -282,7 +282,7 @@ impl Oracle {
             let path = self.files.get(place.file).path;
             let sight = Sight { file: place.file, path, call: Some(id), cut: None };
             let verdict = self.check_bytes(sight, shown.offset, inside).and_then(|()| {
-                let at = shown.offset + inside.len() as u64;
+                let at = shown.offset.saturating_add(inside.len() as u64);
                 let free = beyond.iter().all(|&byte| byte == 0) || self.stored_at(place.file, at);
                 if free { Ok(()) } else { self.check_bytes(sight, at, beyond) }
             });
@@ -393,8 +393,8 @@ impl Oracle {
         let (&[(source, _)], &[target]) = (&call.sources[..], &call.files[..]) else {
             return Truth::OPEN;
         };
-        let one = (source_offset + at) / BLOCK_BYTES;
-        let two = (target_offset + at) / BLOCK_BYTES;
+        let one = source_offset.saturating_add(at) / BLOCK_BYTES;
+        let two = target_offset.saturating_add(at) / BLOCK_BYTES;
         let left = self.block_during(source, one, call.interval());
         let right = self.block_during(target, two, call.interval());
         if left.doubt || right.doubt || left.grain.min(right.grain) < Grain::Block {

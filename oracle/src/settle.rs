@@ -51,7 +51,7 @@ impl Oracle {
         for file in self.calls[id].files.clone() {
             let file = self.files.get_mut(file);
             rewrite(file, id, span, |effect, number| {
-                let base = (number * BLOCK_BYTES) as i64 - span.offset as i64;
+                let base = ((number * BLOCK_BYTES) as i64).wrapping_sub(span.offset as i64);
                 effect.change = Change::Fill { fill, path, base };
             });
             let entries = file.sizes.of(id);
@@ -172,8 +172,8 @@ impl Oracle {
         if name.changing > 0 {
             return;
         }
-        let now = self.calls[id].ret;
-        let values = self.bindings_during(path, (now, now)).unwrap_or_default();
+        let after = self.calls[id].ret.saturating_add(1);
+        let values = self.bindings_during(path, (after, after)).unwrap_or_default();
         let name = self.names.get_mut(path);
         name.unsettled = values.len() != 1;
         name.now = values.first().copied().unwrap_or(FREE);

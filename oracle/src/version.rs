@@ -39,7 +39,7 @@ impl Source {
 
     fn shifted(self, by: i64) -> Source {
         match self {
-            Source::Tag { op, path, base } => Source::Tag { op, path, base: base + by },
+            Source::Tag { op, path, base } => Source::Tag { op, path, base: base.wrapping_add(by) },
             other => other,
         }
     }
@@ -49,7 +49,7 @@ impl Source {
             Source::Zero => bytes.iter().all(|&byte| byte == 0),
             Source::Byte(want) => bytes.iter().all(|&byte| byte == want),
             Source::Tag { op, path, base } => {
-                content::is_stream(op, path, (base + start as i64) as u64, bytes)
+                content::is_stream(op, path, base.wrapping_add(start as i64) as u64, bytes)
             }
         }
     }
@@ -131,7 +131,7 @@ impl Content {
                 Source::Zero => out[start..end].fill(0),
                 Source::Byte(byte) => out[start..end].fill(byte),
                 Source::Tag { op, path, base } => {
-                    let position = (base + start as i64) as u64;
+                    let position = base.wrapping_add(start as i64) as u64;
                     content::fill(Fill::Tag, op, path, position, &mut out[start..end]);
                 }
             }
