@@ -143,7 +143,6 @@ fn names_and_inodes_agree() {
     assert_eq!(kinds(|it| it.name("g", Ino(17), FileKind::Regular)), [P::NameDangling]);
     assert_eq!(kinds(|it| it.name("f", F, FileKind::Directory)), [P::NameKind]);
     assert_eq!(kinds(|it| it.inode(Ino(17), 0, 0)), [P::InodeNumber, P::InodeLost]);
-    assert_eq!(kinds(|it| it.inode(F, 1, InodeItem::NODATACOW)), [P::InodeFlags]);
     assert_eq!(kinds(|it| it.delete(Tree::Fs, InodeItem::key(Ino::ROOT))), [P::DirectoryMissing]);
     let misplaced = |it: &Change<'_>| {
         let entry =

@@ -78,10 +78,6 @@ impl Files {
             let message = format!("{key:?} is the key of no inode");
             report.add(ProblemKind::ItemMisplaced, block, message);
         }
-        if item.has(InodeItem::NODATACOW) && !item.has(InodeItem::NODATASUM) {
-            let message = format!("inode {} overwrites in place and has checksums", key.object);
-            report.add(ProblemKind::InodeFlags, block, message);
-        }
         self.inodes.push(Found { ino: key.object, item, block });
     }
 

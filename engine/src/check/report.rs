@@ -52,7 +52,6 @@ kinds! {
     InodeLost = "inode-lost", "An inode has no name and is no orphan.";
     InodeLinks = "inode-links", "An inode's link count is not the number of its names.";
     InodeNumber = "inode-number", "An inode's number is not below the next one to be given.";
-    InodeFlags = "inode-flags", "An inode's flags contradict each other.";
     NameDangling = "name-dangling", "A name leads to no inode.";
     NameMisplaced = "name-misplaced", "A name is filed under another name's hash, or twice.";
     NameKind = "name-kind", "A name says another kind than its inode.";

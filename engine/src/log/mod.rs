@@ -8,5 +8,9 @@
 //! promised. It must never know pages or user buffers.
 
 pub mod items;
+pub mod marks;
 
 pub(crate) mod read;
+pub(crate) mod replay;
+mod sites;
+pub(crate) mod write;

@@ -1,0 +1,220 @@
+//! FSYNC: what makes a file, or everything, durable (races.md §7.4).
+//!
+//! fsync logs what its file changed since the last commit and publishes the log (`sync_log`, B-1);
+//! whatever the log cannot express is committed instead, which is always legal (B-7). Nothing to log
+//! still needs the barrier: data overwritten in place may be in the device's cache (B-4).
+//!
+//! No times are kept, so `fdatasync` and O_DSYNC have nothing to leave out but other ranges.
+//!
+//! Promises: B-4, success means that everything the caller had written before the call is durable;
+//! each open file hears of each error of writeback once. It must never know what a log looks like.
+
+use crate::classes::kind;
+use crate::error::{Error, Result};
+use crate::fs::{File, Fs};
+use crate::inode::Inode;
+use crate::inode::span::{Blocks, Span};
+use crate::log::write::{LogTree, log_inode};
+use crate::paths::writeback::Effort;
+use crate::store::{Handle, Join};
+use crate::types::{Ino, TransactionId};
+use machine::{Access, Mode, Object, Range, Site, Task};
+use std::rc::Rc;
+
+static START: Site = Site::new("fsync.start");
+static FLUSH_DATA: Site = Site::new("fsync.flush-data");
+static WAIT_ORDERED: Site = Site::new("fsync.wait-ordered");
+static DECIDE: Site = Site::new("fsync.decide");
+static SYNC_LOG: Site = Site::new("fsync.sync-log");
+static SYNC: Site = Site::new("sync.inode");
+
+/// How an fsync goes on once everything is on the device.
+enum Next {
+    /// The log has what is needed: publish it.
+    Publish,
+    /// There was nothing to log.
+    Barrier,
+    /// Only a commit makes it durable.
+    Commit,
+}
+
+/// fsync(2).
+///
+/// # Errors
+/// Those of writeback since this open file heard of them last; those of the log and of committing.
+pub(crate) fn fsync(file: &File, task: &Task) -> Result<()> {
+    sync_file(file, task, Span::ALL)
+}
+
+/// fdatasync(2).
+///
+/// # Errors
+/// As [`fsync`].
+pub(crate) fn fdatasync(file: &File, task: &Task) -> Result<()> {
+    sync_file(file, task, Span::ALL)
+}
+
+/// fsync of a range: what lies beside it stays as it is, and stays to be logged.
+///
+/// # Errors
+/// As [`fsync`].
+pub(crate) fn fsync_range(file: &File, task: &Task, span: Span) -> Result<()> {
+    sync_file(file, task, span)
+}
+
+/// What O_DSYNC adds to a write of `span`.
+///
+/// # Errors
+/// As [`fsync`].
+pub(crate) fn dsync(file: &File, task: &Task, span: Span) -> Result<()> {
+    sync_file(file, task, span)
+}
+
+/// sync(2): writes all dirty data, waits for it, and commits. Errors of writeback stay with their
+/// inodes, for fsync to report.
+///
+/// # Errors
+/// Those of committing; `Stopped`.
+pub(crate) fn sync(fs: &Fs, task: &Task) -> Result<()> {
+    let mut last = Ino(0);
+    while let Some(inode) = fs.inodes().next_after(last) {
+        last = inode.ino;
+        task.site(&SYNC, Object::new(kind::INODE, last.0, 0), Access::Read)?;
+        fs.write_range(task, &inode, Span::ALL.blocks(), Effort::Wait)?;
+        fs.wait_writeback(task, &inode, Span::ALL.blocks())?;
+        // Direct writes in flight are waited for by the commit (W-3).
+    }
+    fs.store().commit(task)
+}
+
+fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
+    let (fs, inode) = (file.fs(), file.inode());
+    let object = Object::new(kind::INODE, inode.ino.0, 0);
+    task.site(&START, object, Access::Read)?;
+    let logi = inode.logi.lock(task)?; // FSYNC.1
+    fs.write_range(task, inode, span.blocks(), Effort::Try)?; // FSYNC.2
+    let ranges = inode.rl.lock(task, Range::ALL, Mode::Read)?; // FSYNC.3
+    let mapping = inode.ml.lock(task, Range::ALL, Mode::Write)?; // FSYNC.4
+    let span = fs.span_to_sync(inode, span);
+    fs.settle_data(task, inode, span)?; // FSYNC.5
+    file.check_errors()?; // B-3: what was lost is reported, not made durable
+    let handle = fs.store().join(task, Join::User)?; // FSYNC.6
+    let next = fs.log_file(task, &handle, inode, span.blocks())?; // FSYNC.7
+    drop((mapping, ranges)); // FSYNC.8
+    let synced = match next {
+        Next::Publish => fs.sync_log(task, &handle, inode), // FSYNC.9
+        Next::Barrier => fs.store().flush_devices(task).map(|()| Next::Barrier), // B-4
+        Next::Commit => Ok(Next::Commit),
+    };
+    drop(handle); // FSYNC.10
+    if matches!(synced?, Next::Commit) {
+        fs.store().commit(task)?; // TXC instead of FSYNC.7 to 9
+    }
+    drop(logi); // FSYNC.11
+    Ok(())
+}
+
+impl Fs {
+    /// What must be settled for `span` to be found after a crash. Under RL R of everything.
+    fn span_to_sync(&self, inode: &Inode, span: Span) -> Span {
+        let running = TransactionId(self.store().generation());
+        if inode.log.is_shrunk(running) {
+            // A log of a part would bring back what a truncate took away.
+            return Span::ALL;
+        }
+        // disk_i_size stops at the first incomplete block, and a range behind it is not found.
+        let needs_size = span.end > inode.disk_size();
+        let start = if needs_size { span.start.min(inode.disk_size()) } else { span.start };
+        Span::new(start, span.end.max(start))
+    }
+
+    /// FSYNC.5: no dirty page and no ordered extent is left in the span. Errors stay with the inode.
+    fn settle_data(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<()> {
+        let object = Object::new(kind::INODE, inode.ino.0, 1);
+        task.site(&FLUSH_DATA, object, Access::Read)?;
+        self.write_range(task, inode, span.blocks(), Effort::Wait)?;
+        self.wait_writeback(task, inode, span.blocks())?;
+        task.site(&WAIT_ORDERED, object, Access::Read)?;
+        self.wait_ordered(task, inode, span.blocks()) // B-1 (1): IO_DONE, and more: complete
+    }
+
+    /// FSYNC.7: puts what changed into the log tree, or tells what to do instead.
+    fn log_file(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        inode: &Inode,
+        within: Blocks,
+    ) -> Result<Next> {
+        let transaction = TransactionId(handle.generation());
+        task.site(&DECIDE, Object::new(kind::INODE, inode.ino.0, 2), Access::Read)?;
+        if inode.item().nlink == 0 || !inode.log.is_marked(transaction) {
+            return Ok(Next::Barrier); // without a name it is gone after a crash anyway
+        }
+        if inode.log.must_commit(transaction).is_some() || self.log_marks().is_broken(transaction) {
+            return Ok(Next::Commit); // B-7
+        }
+        let logs = self.store().log();
+        let group = logs.group_of(inode.ino);
+        let _log = logs.lock(task, group)?;
+        let log = LogTree { trees: logs, handle, group };
+        match log_inode(task, self, inode, log, within) {
+            Ok(()) => Ok(Next::Publish),
+            Err(Error::Stopped) => Err(Error::Stopped),
+            // The log has no room, or could not be read: it is incomplete, a commit is not.
+            Err(Error::NoSpace { .. } | Error::Io { .. }) => {
+                self.log_marks().note_broken(transaction);
+                Ok(Next::Commit)
+            }
+            Err(error) => {
+                self.log_marks().note_broken(transaction);
+                Err(error)
+            }
+        }
+    }
+
+    /// FSYNC.9: B-1, step by step. Both locks are held to the end, so that a log root never names a
+    /// tree whose writes are not acknowledged, nor an older tree than the one before it did.
+    fn sync_log(&self, task: &Task, handle: &Handle, inode: &Inode) -> Result<Next> {
+        let transaction = TransactionId(handle.generation());
+        let (store, logs) = (self.store(), self.store().log());
+        let group = logs.group_of(inode.ino);
+        task.site(&SYNC_LOG, Object::new(kind::INODE, inode.ino.0, 3), Access::Io)?;
+        let _log = logs.lock(task, group)?;
+        let locked = logs.lock_root(task)?;
+        if self.log_marks().is_broken(transaction) {
+            return Ok(Next::Commit);
+        }
+        // B-1 (1): FSYNC.5 waited for every ordered extent that the log names.
+        let (root, tree) = logs.write_tree(task, group)?; // B-1 (2)
+        let written = logs.write_root(task, handle, &locked, group, root); // B-1 (3)
+        let acknowledged = tree.wait(task); // B-1 (4)
+        let (log_root, root_writes) = match self.or_commit(transaction, written)? {
+            Some(written) => written,
+            None => return Ok(Next::Commit),
+        };
+        let acknowledged = acknowledged.and(root_writes.wait(task)); // B-1 (4)
+        if self.or_commit(transaction, acknowledged)?.is_none() {
+            return Ok(Next::Commit); // B-3
+        }
+        logs.acknowledge(group, root);
+        let flushed = store.flush_devices(task); // B-1 (5)
+        if self.or_commit(transaction, flushed)?.is_none() {
+            return Ok(Next::Commit); // B-3
+        }
+        store.publish_log(task, handle, &locked, log_root)?; // B-1 (6)
+        Ok(Next::Publish)
+    }
+
+    /// After an error that leaves the log incomplete, `None`: it is not published any more (B-3).
+    fn or_commit<T>(&self, transaction: TransactionId, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::NoSpace { .. } | Error::Io { .. }) => {
+                self.log_marks().note_broken(transaction);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
