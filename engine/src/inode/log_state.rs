@@ -24,6 +24,9 @@ pub struct LogState(RefCell<Marks>);
 #[derive(Clone, Debug, Default)]
 struct Marks {
     transaction: TransactionId,
+    /// The size in bytes that the tree has now, and the one that the last commit has.
+    size: u64,
+    committed_size: u64,
     /// Ranges whose extents changed and are not in the log: ascending, apart.
     modified: SmallVec<[Blocks; 4]>,
     /// The inode item changed and is not in the log as it is now.
@@ -46,7 +49,8 @@ impl Marks {
                 self.transaction < transaction,
                 "marks come in the order of transactions"
             );
-            *self = Marks { transaction, ..Marks::default() };
+            let size = self.size;
+            *self = Marks { transaction, size, committed_size: size, ..Marks::default() };
         }
         self
     }
@@ -87,6 +91,11 @@ impl Marks {
 }
 
 impl LogState {
+    /// The marks of an inode that was just read, or created with this size in bytes: none.
+    pub fn new(size: u64) -> LogState {
+        LogState(RefCell::new(Marks { size, committed_size: size, ..Marks::default() }))
+    }
+
     /// The extents of a range changed under a handle of `transaction`.
     pub fn note_range(&self, transaction: TransactionId, range: Blocks) {
         let mut marks = self.0.borrow_mut();
@@ -95,9 +104,17 @@ impl LogState {
         marks.inode = true;
     }
 
-    /// The inode item changed.
-    pub fn note_inode(&self, transaction: TransactionId) {
-        self.0.borrow_mut().of(transaction).inode = true;
+    /// The inode item changed; its size in bytes is this one now.
+    pub fn note_item(&self, transaction: TransactionId, size: u64) {
+        let mut marks = self.0.borrow_mut();
+        let marks = marks.of(transaction);
+        (marks.inode, marks.size) = (true, size);
+    }
+
+    /// The size in bytes that the last commit has, seen from `transaction`.
+    pub fn committed_size(&self, transaction: TransactionId) -> u64 {
+        let marks = self.0.borrow();
+        if marks.transaction == transaction { marks.committed_size } else { marks.size }
     }
 
     /// The size became less: a log of a part of the file would bring old data back.
@@ -225,11 +242,23 @@ mod tests {
         assert_eq!(state.must_commit(NOW), Some("a name was reused"));
         assert!(state.names(NOW).len() == 1 && state.is_shrunk(NOW));
         assert!(!state.is_marked(NOW.next()) && taken(&state, NOW.next(), 0, 9).is_empty());
-        state.note_inode(NOW.next());
+        state.note_item(NOW.next(), 0);
         assert!(state.must_commit(NOW.next()).is_none());
         assert!(state.names(NOW.next()).is_empty());
         state.note_unnamed(NOW.next(), Ino::ROOT, b"f");
         assert!(state.is_marked(NOW.next()));
+    }
+
+    #[test]
+    fn the_committed_size_is_that_before_the_transaction() {
+        let state = LogState::new(10);
+        assert_eq!(state.committed_size(NOW), 10);
+        state.note_range(NOW, Blocks::new(0, 1));
+        state.note_item(NOW, 20);
+        state.note_item(NOW, 30);
+        assert_eq!((state.committed_size(NOW), state.committed_size(NOW.next())), (10, 30));
+        state.note_range(NOW.next(), Blocks::new(0, 1));
+        assert_eq!(state.committed_size(NOW.next()), 30);
     }
 
     #[test]

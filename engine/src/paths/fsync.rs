@@ -115,17 +115,14 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
 }
 
 impl Fs {
-    /// What must be settled for `span` to be found after a crash. Under RL R of everything.
+    /// What is to be synced for `span` to be found after a crash. Under RL R of everything, so that
+    /// the size stays.
     fn span_to_sync(&self, inode: &Inode, span: Span) -> Span {
         let running = TransactionId(self.store().generation());
-        if inode.log.is_shrunk(running) {
-            // A log of a part would bring back what a truncate took away.
-            return Span::ALL;
-        }
-        // disk_i_size stops at the first incomplete block, and a range behind it is not found.
-        let needs_size = span.end > inode.disk_size();
-        let start = if needs_size { span.start.min(inode.disk_size()) } else { span.start };
-        Span::new(start, span.end.max(start))
+        // A log of a part would bring back what a truncate took away, or show what lies between the
+        // old end and the range as a hole that nobody made.
+        let is_resized = inode.size() != inode.log.committed_size(running);
+        if is_resized || inode.log.is_shrunk(running) { Span::ALL } else { span }
     }
 
     /// FSYNC.5: no dirty page and no ordered extent is left in the span. Errors stay with the inode.

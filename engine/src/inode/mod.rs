@@ -1,0 +1,211 @@
+//! An inode in memory: its locks, sizes, extents, pages and marks.
+//!
+//! Everything here is shared between tasks; the lock that guards each part is named beside it.
+//!
+//! Promises: the pair of extent map and ordered extents changes in two places only, `publish_pending`
+//! and `retire`. It must never know paths: what locks are taken in which order is theirs.
+
+pub mod cache;
+pub mod errseq;
+pub mod extents;
+pub mod log_state;
+pub mod mapping;
+pub mod ordered;
+pub mod pages;
+pub mod span;
+
+use crate::classes::{EXT, LOGI, ML, RL, RMAP};
+use crate::mm::MappingState;
+use crate::store::InodeItem;
+use crate::types::{BLOCK_BYTES, Ino};
+use errseq::ErrSeq;
+use extents::ExtentMap;
+use log_state::LogState;
+use machine::{Machine, Mutex, RangeLock, RwLock, WaitQueue};
+use ordered::OrderedTable;
+use pages::PageCache;
+use span::{Blocks, Span};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// An inode in memory.
+pub struct Inode {
+    /// Its number.
+    pub ino: Ino,
+    /// Byte ranges as system calls lock them.
+    pub rl: RangeLock,
+    /// Byte ranges as page faults and fills lock them.
+    pub ml: RangeLock,
+    /// Guards extents, ordered extents, sizes and the inode's items.
+    pub ext: RwLock,
+    /// Guards the logging of the inode.
+    pub logi: Mutex,
+    /// Guards the list of mappings.
+    pub rmap: Mutex,
+    /// The extent map. Under EXT.
+    pub extents: RefCell<ExtentMap>,
+    /// Ordered extents in flight. Under EXT.
+    pub ordered: RefCell<OrderedTable>,
+    /// Waited on for the completion of ordered extents (OEWAIT).
+    pub ordered_end: WaitQueue,
+    /// The page cache.
+    pub pages: PageCache,
+    /// What fsync must log.
+    pub log: LogState,
+    /// Errors of writeback.
+    pub errors: ErrSeq,
+    /// Mappings of the file. Under RMAP.
+    pub mappings: RefCell<Vec<Rc<MappingState>>>,
+    /// The inode's item as the tree has it, but for the size. Under EXT.
+    item: Cell<InodeItem>,
+    /// The size in memory, in bytes. Under EXT.
+    size: Cell<u64>,
+    /// The size in the tree, in bytes. Under EXT.
+    disk_size: Cell<u64>,
+    /// Open files and mappings.
+    users: Cell<u32>,
+}
+
+impl Inode {
+    /// An inode as the tree has it.
+    pub fn new(machine: &Machine, ino: Ino, item: InodeItem) -> Rc<Inode> {
+        let instance = (ino.0, 0);
+        Rc::new(Inode {
+            ino,
+            rl: RangeLock::new(machine, &RL, instance),
+            ml: RangeLock::new(machine, &ML, instance),
+            ext: RwLock::new(machine, &EXT, instance),
+            logi: Mutex::new(machine, &LOGI, instance),
+            rmap: Mutex::new(machine, &RMAP, instance),
+            extents: RefCell::default(),
+            ordered: RefCell::default(),
+            ordered_end: WaitQueue::new(machine),
+            pages: PageCache::new(machine, ino),
+            log: LogState::new(item.size),
+            errors: ErrSeq::default(),
+            mappings: RefCell::default(),
+            item: Cell::new(item),
+            size: Cell::new(item.size),
+            disk_size: Cell::new(item.size),
+            users: Cell::new(0),
+        })
+    }
+
+    /// The inode's item, with the size that the tree may have (disk_i_size).
+    pub fn item(&self) -> InodeItem {
+        InodeItem { size: self.disk_size.get(), ..self.item.get() }
+    }
+
+    /// Changes the item, but for its size. Under EXT W; the caller writes it
+    /// ([`write_item`](Self::write_item)).
+    pub fn change_item(&self, change: impl FnOnce(&mut InodeItem)) {
+        let mut item = self.item.get();
+        change(&mut item);
+        self.item.set(item);
+    }
+
+    /// i_size: the size in bytes that everybody sees.
+    pub fn size(&self) -> u64 {
+        self.size.get()
+    }
+
+    /// disk_i_size: the size in bytes that a commit makes durable.
+    pub fn disk_size(&self) -> u64 {
+        self.disk_size.get()
+    }
+
+    /// Lowers i_size. Under EXT W, and RL W of everything from the new size on (§7.2).
+    pub fn lower_size(&self, size: u64) {
+        assert!(size <= self.size.get(), "a size is lowered");
+        self.size.set(size);
+    }
+
+    /// Raises i_size, if it is less. Under EXT W, and RL W of everything from the old size on (§7.2).
+    /// What mappings stored behind the old end, but for what was `written`, becomes zero at the same
+    /// instant. Tells whether the size changed.
+    pub fn grow(&self, size: u64, written: Span) -> bool {
+        let old = self.size.get();
+        if size <= old {
+            return false;
+        }
+        let index = old / BLOCK_BYTES;
+        let tail = Span::new(old, Blocks::one(index).bytes().end);
+        // a clean page has no such bytes, writeback removed them.
+        let page = self.pages.find(index).filter(|page| old % BLOCK_BYTES != 0 && page.is_dirty());
+        if let Some(page) = page {
+            let keep = tail.intersection(written);
+            let at = |offset: u64| (offset - index * BLOCK_BYTES) as usize;
+            page.change(|bytes| {
+                bytes[at(tail.start)..at(keep.start)].fill(0);
+                bytes[at(keep.end)..at(tail.end)].fill(0);
+            });
+        }
+        self.size.set(size);
+        true
+    }
+
+    /// Lowers disk_i_size, as a truncate does chunk by chunk. Under EXT W.
+    pub fn lower_disk_size(&self, size: u64) {
+        self.disk_size.set(self.disk_size.get().min(size));
+    }
+
+    /// Raises disk_i_size as far as everything before it is part of the file. Under EXT W.
+    /// Tells whether it changed.
+    pub fn raise_disk_size(&self) -> bool {
+        let old = self.disk_size.get();
+        let rest = Blocks { start: old / BLOCK_BYTES, end: u64::MAX };
+        let ordered = self.ordered.borrow().first_in(rest).map(|it| it.blocks.start.max(rest.start));
+        let cached = self.pages.first_unsettled(rest);
+        let incomplete = [ordered, cached].into_iter().flatten().min();
+        let bound = incomplete.map_or(u64::MAX, |index| index.saturating_mul(BLOCK_BYTES));
+        let new = self.size.get().min(bound).max(old);
+        self.disk_size.set(new);
+        new != old
+    }
+
+    /// Whether data blocks have checksums.
+    pub fn has_datasum(&self) -> bool {
+        !self.item.get().has(InodeItem::NODATASUM)
+    }
+
+    /// Whether overwriting allocates new blocks. In-place files have no checksums either: a block
+    /// and its checksum cannot change together.
+    pub fn has_datacow(&self) -> bool {
+        !self.item.get().has(InodeItem::NODATACOW) || self.has_datasum()
+    }
+
+    /// Open files and mappings.
+    pub fn users(&self) -> u32 {
+        self.users.get()
+    }
+
+    /// One more open file or mapping.
+    pub fn add_user(&self) {
+        self.users.set(self.users.get() + 1);
+    }
+
+    /// One less. Tells whether it was the last.
+    pub fn remove_user(&self) -> bool {
+        let users = self.users.get();
+        assert!(users > 0, "closed more often than opened");
+        self.users.set(users - 1);
+        users == 1
+    }
+
+    /// Whether anything of it exists in memory only.
+    pub fn is_busy(&self) -> bool {
+        self.users.get() > 0
+            || self.pages.has_dirty()
+            || self.pages.first_under_writeback(Span::ALL.blocks()).is_some()
+            || !self.ordered.borrow().is_empty()
+    }
+
+    /// Forgets everything in memory, as a mount that is abandoned does: breaks the circle of inode and
+    /// ordered extents.
+    pub(crate) fn abandon(&self) {
+        self.extents.borrow_mut().clear();
+        self.ordered.borrow_mut().clear();
+        self.pages.clear();
+        self.mappings.borrow_mut().clear();
+    }
+}

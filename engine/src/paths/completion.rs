@@ -1,0 +1,135 @@
+//! CW: what ordered extents become when their IO has ended (races.md §7.4).
+//!
+//! Promises: X-1, only here becomes an extent Written, after IO_DONE without error; W-1, no RL, ML, MM
+//! or LOGI is taken, and PAGE neither. It must never know who waits.
+
+use super::write::floor;
+use crate::classes::kind;
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::ordered::{OrderedExtent, OrderedKind};
+use crate::store::items::csum_key;
+use crate::store::{Handle, Join, Tree};
+use crate::types::TransactionId;
+use machine::{Access, Guard, Object, Site, Task};
+
+static RETIRE: Site = Site::new("completion.retire");
+static END_WRITEBACK: Site = Site::new("completion.end-writeback");
+static END_REQUEST: Site = Site::new("completion.end-request");
+
+impl Fs {
+    /// CW of an ordered extent whose IO is done.
+    ///
+    /// # Errors
+    /// `Stopped`; other errors are kept in the inode and in the user's request.
+    pub(crate) fn complete(&self, task: &Task, ordered: &OrderedExtent) -> Result<()> {
+        let inode = &ordered.inode;
+        assert!(ordered.is_io_done(), "X-1: after the device has answered");
+        if ordered.has_failed() {
+            inode.errors.set(write_error(ordered.block));
+        }
+        match self.settle(task, ordered) {
+            Ok(()) => {}
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            Err(error) => {
+                ordered.fail();
+                self.abort(); // B-3: half a change must not become durable
+                if !ordered.is_complete() {
+                    let _ext = inode.ext.write(task)?;
+                    self.retire(inode, ordered);
+                }
+                inode.errors.set(error);
+            }
+        }
+        let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
+        task.site(&END_WRITEBACK, object, Access::Write)?;
+        if !ordered.direct {
+            for index in ordered.blocks.iter() {
+                let page = inode.pages.find(index).ok_or(Error::Bug("writeback lost its page"))?;
+                inode.pages.end_writeback(&page); // CW.4
+            }
+        }
+        let Some(iocb) = &ordered.iocb else { return Ok(()) };
+        task.site(&END_REQUEST, object, Access::Release)?;
+        if ordered.has_failed() {
+            iocb.fail_write(write_error(ordered.block));
+        }
+        // Assertion of CW.5: whatever is direct holds ML W, so nothing came into the cache.
+        debug_assert!(inode.pages.first_in(ordered.blocks).is_none(), "CW.5: no page is cached");
+        self.end_piece(task, iocb) // CW.5, CW.6, CW.7
+    }
+
+    /// CW.1 to CW.3: the trees and the extent map follow.
+    fn settle(&self, task: &Task, ordered: &OrderedExtent) -> Result<()> {
+        let inode = &ordered.inode;
+        let handle = self.store().join(task, Join::Completion)?; // CW.1
+        assert_eq!(handle.generation(), ordered.transaction.0, "W-3: the commit waits for it");
+        let _ext: Guard = inode.ext.write(task)?; // CW.2
+        ordered.reserves.take();
+        let changes = 4 + ordered.blocks.len();
+        self.store().reserve_changes(&handle, changes).or_else(only_if_full)?;
+        if ordered.has_failed() {
+            self.undo_items(task, &handle, ordered)?;
+        } else {
+            self.settle_items(task, &handle, inode, ordered)?;
+            self.insert_digests(task, &handle, ordered)?;
+        }
+        let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
+        task.site(&RETIRE, object, Access::Write)?;
+        self.retire(inode, ordered);
+        if let Some(iocb) = ordered.iocb.as_ref().filter(|_| !ordered.has_failed()) {
+            let (size, span) = iocb.add_piece(ordered.blocks);
+            inode.grow(size, span); // everything up to there is readable
+        }
+        inode.log.note_range(TransactionId(handle.generation()), ordered.blocks);
+        inode.raise_disk_size();
+        self.write_item(task, &handle, inode) // CW.3: -EXT -TX
+    }
+
+    /// What a failed write had allocated is free again; the tree never knew of it.
+    fn undo_items(&self, task: &Task, handle: &Handle, ordered: &OrderedExtent) -> Result<()> {
+        if ordered.kind == OrderedKind::Cow {
+            self.store().free_data(task, handle, ordered.run())?;
+        }
+        Ok(())
+    }
+
+    /// CW.2: the checksums of what was written.
+    fn insert_digests(&self, task: &Task, handle: &Handle, ordered: &OrderedExtent) -> Result<()> {
+        let run = ordered.run();
+        for (index, digest) in ordered.digests.borrow().iter().enumerate() {
+            let key = csum_key(run.block + index as u64);
+            self.store().put(task, handle, Tree::Csum, key, digest)?;
+        }
+        Ok(())
+    }
+
+    /// After a failed direct write behind the old end: blocks beyond the size hold nothing that a
+    /// later change of size may expose. RL W of the range is held by the request.
+    pub(crate) fn trim_beyond_end(&self, task: &Task, inode: &Inode, end: u64) -> Result<()> {
+        let size = inode.size();
+        if floor(size.next_multiple_of(crate::types::BLOCK_BYTES)) >= end {
+            return Ok(());
+        }
+        let handle = self.store().join(task, Join::User)?;
+        handle.set_freeing();
+        let _ext = self.write_extents(task, inode)?;
+        let beyond = crate::inode::span::Span::new(size, end).whole_blocks();
+        self.drop_extents(task, &handle, inode, beyond).inspect_err(|_| self.abort())?;
+        self.write_item(task, &handle, inode).inspect_err(|_| self.abort())
+    }
+}
+
+/// A completion goes on without a reservation: it may use what is kept for it.
+fn only_if_full(error: Error) -> Result<()> {
+    match error {
+        Error::NoSpace { .. } => Ok(()),
+        other => Err(other),
+    }
+}
+
+/// The error of a write that the device failed.
+pub(crate) fn write_error(block: u64) -> Error {
+    Error::Io { device: 0, block, what: "write data" }
+}

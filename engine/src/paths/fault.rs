@@ -1,0 +1,87 @@
+//! FAULT (read and write): a page-table entry is made (races.md §7.4).
+//!
+//! Promises: F-2, a fault takes no RL; P-4, a writable entry makes its page dirty before it exists. It
+//! must never know what the processor wants to do with the entry.
+
+use crate::classes::kind;
+use crate::error::{Errno, Result};
+use crate::fs::Fs;
+use crate::inode::pages::Page;
+use crate::inode::span::Blocks;
+use crate::mm::MappingState;
+use crate::types::BLOCK_BYTES;
+use machine::{Access, Mode, Object, Site, Task};
+use std::rc::Rc;
+
+static SIZE: Site = Site::new("fault.check-size");
+static INSTALL: Site = Site::new("fault.install");
+
+impl Fs {
+    /// FAULT at the block `index` of the mapped file.
+    ///
+    /// # Errors
+    /// `EFAULT` beyond the last page of the file, or if the mapping is gone; `NoSpace`; those of
+    /// reading.
+    pub(crate) fn fault(
+        &self,
+        task: &Task,
+        mapping: &Rc<MappingState>,
+        index: u64,
+        writes: bool,
+    ) -> Result<()> {
+        let inode = &mapping.inode;
+        // FAULT.1: before MM, as a reservation may flush (W-5).
+        let reserve = if writes { Some(self.reserve_blocks(task, 1)?) } else { None };
+        let _mm = self.mm().lock.read(task)?; // FAULT.2
+        if mapping.is_unmapped() {
+            return Err(Errno::EFAULT.into());
+        }
+        let range = Blocks::one(index).bytes().lock_range();
+        let _ml = inode.ml.lock(task, range, Mode::Read)?; // FAULT.3
+        if self.is_beyond_end(task, mapping, index)? {
+            return Err(Errno::EFAULT.into());
+        }
+        let page = self.add_page(inode, index); // FAULT.3: find or add
+        let _locked = page.lock().lock(task)?; // FAULT.4
+        if !page.is_attached() {
+            return Ok(()); // FAULT.4: evicted meanwhile; the processor tries again
+        }
+        self.fill_locked(task, inode, &page)?;
+        if self.is_beyond_end(task, mapping, index)? {
+            return Err(Errno::EFAULT.into()); // FAULT.4: the size is looked at again
+        }
+        if writes {
+            self.wait_stable(task, inode, &page)?; // FAULT.4, X-9
+            if !page.is_dirty() {
+                // FAULT.5, FAULT.6: Hole -> Delalloc, never Written; dirty.
+                drop(self.dirty_page(task, inode, &page, reserve, || ())?);
+            }
+        }
+        self.install(task, mapping, &page, writes) // FAULT.7
+        // FAULT.8: -PAGE -ML -MM
+    }
+
+    /// Whether a block lies behind the last one of the file.
+    fn is_beyond_end(&self, task: &Task, mapping: &MappingState, index: u64) -> Result<bool> {
+        task.site(&SIZE, Object::new(kind::INODE, mapping.inode.ino.0, 0), Access::Read)?;
+        Ok(index * BLOCK_BYTES >= mapping.inode.size())
+    }
+
+    fn install(
+        &self,
+        task: &Task,
+        mapping: &MappingState,
+        page: &Rc<Page>,
+        writes: bool,
+    ) -> Result<()> {
+        debug_assert!(page.lock().is_locked(), "P-5: entries appear under PAGE");
+        let _pte = self.mm().pte.lock(task)?;
+        task.site(
+            &INSTALL,
+            Object::new(kind::PAGE, mapping.inode.ino.0, page.index()),
+            Access::Write,
+        )?;
+        mapping.install(page, writes); // P-4
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! READ (buffered): through the page cache (races.md §7.4).
+//!
+//! Promises: what is read of each block was its content at one moment of the call; a block of a file
+//! with checksums is verified whenever it comes from the device. It must never know who wrote it.
+
+use crate::classes::kind;
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::extents::ExtentState;
+use crate::inode::pages::Page;
+use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
+use crate::mm::part_of;
+use crate::store::items::csum_key;
+use crate::store::{ReadPin, Tree};
+use crate::types::{BLOCK_BYTES, Run};
+use machine::disk::{Data, Note, Request};
+use machine::{Access, Block, DeviceId, Mode, Object, Site, Task};
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+static COPY: Site = Site::new("read.copy");
+static FILLED: Site = Site::new("read.filled");
+
+/// Digests of consecutive blocks; empty for a file without checksums.
+pub(crate) type Digests = SmallVec<[[u8; 32]; 2]>;
+
+/// A run of data that may be read: pinned, with what its content must be.
+pub(crate) struct Readable {
+    pub(crate) run: Run,
+    pub(crate) digests: Digests,
+    /// kept until the read has ended.
+    pub(crate) _pin: ReadPin,
+}
+
+impl Fs {
+    /// READ of bytes; less than asked for at the end of the file, or if an error follows.
+    pub(crate) fn read(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        offset: u64,
+        target: &mut [u8],
+    ) -> Result<usize> {
+        let end = offset.saturating_add(target.len() as u64).min(FILE_BYTES_MAX);
+        if offset >= end {
+            return Ok(0);
+        }
+        let span = Span::new(offset, end);
+        let _rl = inode.rl.lock(task, span.lock_range(), Mode::Read)?; // READ.1
+        // READ.5: the size is stable under a lock that covers it (§7.2).
+        let span = span.intersection(Span::new(0, inode.size()));
+        let mut done = 0;
+        for index in span.blocks().iter() {
+            let page = match self.page_in(task, inode, index) {
+                Ok(page) => page, // READ.2, READ.3
+                Err(error) if done == 0 || error.is_stopped() => return Err(error),
+                Err(_) => break,
+            };
+            task.may_fault()?; // F-1: only RL is held
+            task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
+            let (within, len) = part_of(span, index);
+            let bytes = page.data();
+            target[done..done + len].copy_from_slice(&bytes.bytes()[within..within + len]); // READ.4
+            done += len;
+        }
+        Ok(done) // READ.6
+    }
+
+    /// A whole block by reference; `None` where the file has a hole that is not cached, and beyond
+    /// its end.
+    pub(crate) fn read_block(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        index: u64,
+    ) -> Result<Option<Block>> {
+        let Some(end) = index.checked_add(1).and_then(|next| next.checked_mul(BLOCK_BYTES)) else {
+            return Ok(None);
+        };
+        let range = Span::new(end - BLOCK_BYTES, end).lock_range();
+        let _rl = inode.rl.lock(task, range, Mode::Read)?; // READ.1
+        if end - BLOCK_BYTES >= inode.size() {
+            return Ok(None);
+        }
+        let cached = inode.pages.find(index).is_some_and(|page| page.is_uptodate());
+        if !cached && self.is_hole(task, inode, index)? {
+            return Ok(None);
+        }
+        let page = self.page_in(task, inode, index)?; // READ.2, READ.3
+        task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
+        Ok(Some(page.snapshot())) // READ.4
+    }
+
+    fn is_hole(&self, task: &Task, inode: &Inode, index: u64) -> Result<bool> {
+        let _ext = self.read_extents(task, inode)?;
+        Ok(inode.extents.borrow().at(index).is_none())
+    }
+
+    /// READ.2: a page with the file's content, filled if need be. At most RL and MM are held.
+    pub(crate) fn page_in(&self, task: &Task, inode: &Rc<Inode>, index: u64) -> Result<Rc<Page>> {
+        loop {
+            if let Some(page) = inode.pages.find(index).filter(|page| page.is_uptodate()) {
+                return Ok(page);
+            }
+            let range = Blocks::one(index).bytes().lock_range();
+            let _ml = inode.ml.lock(task, range, Mode::Read)?; // P-1
+            let page = self.add_page(inode, index);
+            let _locked = page.lock().lock(task)?;
+            if page.is_attached() {
+                self.fill_locked(task, inode, &page)?;
+                return Ok(page);
+            }
+            task.progress("filling a page")?;
+        }
+    }
+
+    /// A page of the cache, added if need be. ML of the index is held (P-1).
+    pub(crate) fn add_page(&self, inode: &Inode, index: u64) -> Rc<Page> {
+        let (page, is_new) = inode.pages.find_or_add(index);
+        if is_new {
+            self.count_pages(1, 0);
+            self.kick_reclaimer();
+        }
+        page
+    }
+
+    /// Gives a page the file's content unless it has it. PAGE and ML of the index are held.
+    pub(crate) fn fill_locked(&self, task: &Task, inode: &Rc<Inode>, page: &Page) -> Result<()> {
+        debug_assert!(page.lock().is_locked() && page.is_attached(), "P-1: locked, in the cache");
+        if page.is_uptodate() {
+            return Ok(());
+        }
+        let content = self.read_content(task, inode, page.index())?;
+        page.fill(content);
+        page.set_uptodate();
+        let object = Object::new(kind::PAGE, inode.ino.0, page.index());
+        Ok(task.site(&FILLED, object, Access::Write)?)
+    }
+
+    /// The content of a block as the extent map says: zeros, or from the device.
+    pub(crate) fn read_content(&self, task: &Task, inode: &Inode, index: u64) -> Result<Block> {
+        let blocks = Blocks::one(index);
+        match self.map_for_read(task, inode, blocks)? {
+            None => Ok(Block::zero()),
+            Some((_, readable)) => {
+                let mut data = self.read_run(task, &readable)?;
+                data.pop().ok_or(Error::Bug("a read of one block returned none"))
+            }
+        }
+    }
+
+    /// The start of `blocks` as the extent map says, pinned for reading: `None` if it reads as zeros;
+    /// else how many blocks lie together. Waits while a write is in flight there.
+    pub(crate) fn map_for_read(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        blocks: Blocks,
+    ) -> Result<Option<(Blocks, Readable)>> {
+        loop {
+            let ext = self.read_extents(task, inode)?;
+            let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
+            let Some(extent) = found else { return Ok(None) };
+            match &extent.state {
+                ExtentState::Unwritten => return Ok(None),
+                ExtentState::Written => {
+                    let pin = self.store().pin_read(extent.run());
+                    let digests = self.digests_of(task, inode, extent.run())?;
+                    return Ok(Some((
+                        extent.blocks,
+                        Readable { run: extent.run(), digests, _pin: pin },
+                    )));
+                }
+                ExtentState::Pending(ordered) => {
+                    drop(ext);
+                    self.wait_for(task, ordered)?; // never the new block
+                    task.progress("waiting for a write in flight")?;
+                }
+            }
+        }
+    }
+
+    /// The checksums of a run. Under EXT, so that they belong to what the extent map says.
+    fn digests_of(&self, task: &Task, inode: &Inode, run: Run) -> Result<Digests> {
+        let mut digests = Digests::new();
+        if !inode.has_datasum() {
+            return Ok(digests);
+        }
+        for block in run.block..run.end() {
+            let value = self.store().lookup(task, Tree::Csum, csum_key(block))?;
+            let digest = value.as_deref().and_then(|bytes| bytes.try_into().ok());
+            let what = "find the checksum of data";
+            digests.push(digest.ok_or(Error::Io { device: 0, block, what })?);
+        }
+        Ok(digests)
+    }
+
+    /// Reads a run from the device and verifies it.
+    pub(crate) fn read_run(&self, task: &Task, readable: &Readable) -> Result<Data> {
+        let run = readable.run;
+        let bio = task.submit(read_request(run), Note { what: "data", tag: run.block })?;
+        let outcome = bio.wait(task)?;
+        let data = outcome.map_err(|_| read_error(run.block))?;
+        readable.verify(&data)?;
+        Ok(data)
+    }
+}
+
+impl Readable {
+    /// Compares what was read with its checksums.
+    pub(crate) fn verify(&self, data: &[Block]) -> Result<()> {
+        debug_assert_eq!(data.len() as u64, self.run.len_blocks);
+        for (index, (content, digest)) in data.iter().zip(&self.digests).enumerate() {
+            if content.digest() != *digest {
+                let (block, what) =
+                    (self.run.block + index as u64, "read data as they were written");
+                return Err(Error::Io { device: 0, block, what });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The request that reads a run.
+pub(crate) fn read_request(run: Run) -> Request {
+    Request::Read { device: DeviceId(0), block: run.block, count: run.len_blocks as u32 }
+}
+
+/// The error of a read that the device failed.
+pub(crate) fn read_error(block: u64) -> Error {
+    Error::Io { device: 0, block, what: "read data" }
+}

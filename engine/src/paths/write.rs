@@ -1,0 +1,412 @@
+//! WRITE (buffered), and what it shares with other writers of pages: reservation, dirtying, zeroing
+//! (races.md §7.4).
+//!
+//! Promises: a page is dirty only with a place to go to: blocks of its own, or a reservation; sizes
+//! rise when what they expose can be read. It must never know what becomes durable when.
+
+use super::read::Digests;
+use crate::classes::{WBWAIT, kind};
+use crate::error::{Errno, Error, Result};
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::extents::{Extent, ExtentState};
+use crate::inode::pages::Page;
+use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
+use crate::mm::part_of;
+use crate::store::{ExtentKind, Handle, Reserve};
+use crate::types::BLOCK_BYTES;
+use machine::{Access, Block, Guard, Mode, Object, Range, Server, Site, Task};
+use std::rc::Rc;
+
+static COPY: Site = Site::new("write.copy");
+static DIRTY: Site = Site::new("page.dirty");
+static WAIT: Site = Site::new("page.wait-writeback");
+
+/// EXT W, under which a page became dirty, and the handle of the transaction that it took; in the
+/// order in which they are given back.
+pub(crate) struct Dirtied {
+    _ext: Guard,
+    _handle: Option<Handle>,
+}
+
+impl Fs {
+    /// WRITE of bytes at an offset. Fewer than asked for if an error follows the first of them.
+    pub(crate) fn write(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        offset: u64,
+        source: &[u8],
+    ) -> Result<usize> {
+        let span = write_span(offset, source.len())?;
+        if span.is_empty() {
+            return Ok(0);
+        }
+        let _rl = self.lock_write(task, inode, span)?; // WRITE.1
+        self.write_locked(task, inode, span, source)
+    }
+
+    /// WRITE at the end of the file, wherever that is when the lock is granted. Tells where.
+    pub(crate) fn append(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        source: &[u8],
+    ) -> Result<(u64, usize)> {
+        if source.is_empty() {
+            return Ok((inode.size(), 0));
+        }
+        let resolved = inode.clone();
+        let resolve = move || Range::new(floor(resolved.size()), u64::MAX);
+        let _rl = inode.rl.lock_resolved(task, Rc::new(resolve))?; // WRITE.1, APPEND rule
+        let offset = inode.size();
+        let span = write_span(offset, source.len())?;
+        Ok((offset, self.write_locked(task, inode, span, source)?))
+    }
+
+    /// WRITE.1: RL W of what is written; up to the end of everything, from the old end on, if the
+    /// size will change. The end is looked at again when the lock is granted (§7.2).
+    pub(crate) fn lock_write(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Guard> {
+        let resolved = inode.clone();
+        let resolve = move || {
+            let size = resolved.size();
+            if span.end <= size {
+                return span.lock_range();
+            }
+            Range::new(floor(span.start.min(size)), u64::MAX)
+        };
+        Ok(inode.rl.lock_resolved(task, Rc::new(resolve))?)
+    }
+
+    /// WRITE.2 to WRITE.5, with RL W held.
+    pub(crate) fn write_locked(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        span: Span,
+        source: &[u8],
+    ) -> Result<usize> {
+        self.clear_tail(task, inode, span.start)?;
+        let mut done = 0;
+        for index in span.blocks().iter() {
+            let (within, len) = part_of(span, index);
+            let bytes = &source[done..done + len];
+            match self.write_page(task, inode, index, within, bytes) {
+                Ok(()) => done += len,
+                Err(error) if done == 0 || error.is_stopped() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// WRITE.2 to WRITE.5 of one page.
+    fn write_page(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        index: u64,
+        within: usize,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let start = index * BLOCK_BYTES + within as u64;
+        let written = Span::new(start, start + bytes.len() as u64);
+        // Nothing of the old content stays: neither before nor behind what is written.
+        let is_whole =
+            bytes.len() as u64 == BLOCK_BYTES || within == 0 && written.end >= inode.size();
+        let reserve = self.reserve_blocks(task, 1)?; // WRITE.2, W-5: only RL is held
+        task.may_fault()?; // WRITE.3: fault-in, only RL is held
+        let object = Object::new(kind::PAGE, inode.ino.0, index);
+        loop {
+            let page = self.page_for_write(task, inode, index, is_whole)?; // WRITE.4: find or fill
+            let _locked = page.lock().lock(task)?; // WRITE.4: +PAGE
+            if !page.is_attached() || !(is_whole || page.is_uptodate()) {
+                task.progress("writing a page")?; // evicted meanwhile
+                continue;
+            }
+            self.wait_stable(task, inode, &page)?;
+            task.site(&COPY, object, Access::Write)?;
+            let copy = || copy_in(&page, within, bytes, is_whole); // F-4: nofault
+            if page.is_dirty() && written.end <= inode.size() {
+                copy();
+                return Ok(());
+            }
+            let _dirtied = self.dirty_page(task, inode, &page, Some(reserve), copy)?; // WRITE.4
+            inode.grow(written.end, written); // WRITE.5, X-7: dirty and up to date
+            return Ok(()); // WRITE.4: -PAGE
+        }
+    }
+
+    /// A page to write to: with the file's content, unless all of that will be overwritten.
+    fn page_for_write(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        index: u64,
+        is_whole: bool,
+    ) -> Result<Rc<Page>> {
+        if !is_whole {
+            return self.page_in(task, inode, index);
+        }
+        if let Some(page) = inode.pages.find(index) {
+            return Ok(page);
+        }
+        let range = Blocks::one(index).bytes().lock_range();
+        let _ml = inode.ml.lock(task, range, Mode::Read)?; // P-1
+        Ok(self.add_page(inode, index))
+    }
+
+    /// Waits until what is under IO may be overwritten: with checksums, content is stable while it
+    /// is being written. PAGE is held; the end of writeback takes no PAGE.
+    pub(crate) fn wait_stable(&self, task: &Task, inode: &Inode, page: &Page) -> Result<()> {
+        if inode.has_datasum() && page.is_under_writeback() {
+            self.wait_page(task, inode, page)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a page's writeback.
+    pub(crate) fn wait_page(&self, task: &Task, inode: &Inode, page: &Page) -> Result<()> {
+        let object = Object::new(kind::PAGE, inode.ino.0, page.index());
+        task.site(&WAIT, object, Access::Acquire)?;
+        let queue = inode.pages.writeback_end();
+        let server = Server::Worker("cw");
+        Ok(task.wait(queue, &WBWAIT, object, server, || !page.is_under_writeback())?)
+    }
+
+    /// Makes a page dirty that has its content and is locked, and sees to it that it has a place:
+    /// blocks of the file that may be overwritten, or space set aside (Delalloc). `change` gives it its
+    /// new content, at the same instant. The caller may change the size while it has the result
+    /// (EXT W).
+    ///
+    /// # Errors
+    /// `NoSpace` if there is no place and `reserve` is none; those of trees; `Stopped`.
+    pub(crate) fn dirty_page(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        page: &Page,
+        reserve: Option<Reserve>,
+        change: impl FnOnce(),
+    ) -> Result<Dirtied> {
+        debug_assert!(page.lock().is_locked() && page.is_attached(), "P-2: under PAGE, rechecked");
+        let allocates = !self.options().delalloc;
+        let handle = if allocates { Some(self.join(task)?) } else { None };
+        let ext = self.write_extents(task, inode)?;
+        let index = page.index();
+        let mut in_place = self.writes_in_place(task, inode, index)?;
+        let is_hole = inode.extents.borrow().at(index).is_none();
+        if let Some(handle) = handle.as_ref().filter(|_| is_hole && !page.is_reserved()) {
+            // FAULT.5, nodelalloc: never Written before the data are there.
+            self.allocate_unwritten(task, handle, inode, index, reserve.as_ref())?;
+            in_place = true;
+        }
+        if !in_place && !page.is_reserved() {
+            match reserve {
+                Some(reserve) => page.set_reserve(reserve), // Hole or shared -> Delalloc
+                None => page.set_reserve(self.store().reserve_data(1)?),
+            }
+        }
+        task.site(&DIRTY, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
+        change();
+        page.set_uptodate();
+        inode.pages.set_dirty(page);
+        self.kick_flusher(inode.ino);
+        Ok(Dirtied { _ext: ext, _handle: handle })
+    }
+
+    /// Whether the next writeback of a block goes to the blocks that the file has. Under EXT.
+    pub(crate) fn writes_in_place(&self, task: &Task, inode: &Inode, index: u64) -> Result<bool> {
+        let found = inode.extents.borrow().at(index).map(|it| it.clipped(Blocks::one(index)));
+        let Some(extent) = found else { return Ok(false) };
+        self.is_overwritable(task, inode, &extent)
+    }
+
+    /// Whether data may be written to the blocks of an extent: they hold nothing yet, or the file is
+    /// overwritten in place, and nobody else refers to any of them. Under EXT.
+    pub(crate) fn is_overwritable(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        extent: &Extent,
+    ) -> Result<bool> {
+        let suits = match extent.state {
+            ExtentState::Unwritten => true,
+            ExtentState::Written => !inode.has_datacow(),
+            ExtentState::Pending(_) => false,
+        };
+        if !suits {
+            return Ok(false);
+        }
+        let references = self.store().references(task, extent.run())?;
+        Ok(references.iter().all(|&(_, count)| count == 1))
+    }
+
+    /// Gives a hole an unwritten block at once, as mounts without delayed allocation do. Under EXT W.
+    fn allocate_unwritten(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        inode: &Inode,
+        index: u64,
+        reserve: Option<&Reserve>,
+    ) -> Result<()> {
+        self.store().reserve_changes(handle, 4)?;
+        let hint = self.hint_for(inode, index);
+        let run = self.store().allocate_data(task, handle, 1, hint, reserve)?;
+        let blocks = Blocks::one(index);
+        let inserted =
+            self.insert_extent(task, handle, inode, blocks, run.block, ExtentKind::Unwritten);
+        inserted.and_then(|()| self.write_item(task, handle, inode)).inspect_err(|_| self.abort())
+    }
+
+    /// Where the data of a block would best lie: behind those of the block before. Under EXT.
+    pub(crate) fn hint_for(&self, inode: &Inode, index: u64) -> Option<u64> {
+        let before = index.checked_sub(1)?;
+        inode.extents.borrow().at(before).map(|extent| extent.block_of(before) + 1)
+    }
+
+    /// A change of trees failed in the middle: nothing of the transaction may become durable (B-3).
+    /// A stopped machine needs no telling.
+    pub(crate) fn abort(&self) {
+        self.store().abort();
+    }
+
+    /// WRITE.2: space for `blocks` blocks of data and what they need. If there is none, a commit may
+    /// free what is pinned: W-5, at most RL is held.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of committing.
+    pub fn reserve_blocks(&self, task: &Task, blocks: u64) -> Result<Reserve> {
+        match self.store().reserve_data(blocks) {
+            Err(Error::NoSpace { .. }) if self.store().held_blocks() > 0 => {
+                self.store().commit(task)?;
+                self.store().reserve_data(blocks)
+            }
+            other => other,
+        }
+    }
+
+    /// before a write or a change of size exposes what lies behind the end of the file up to
+    /// `start`, that is zero. RL W of it is held.
+    ///
+    /// # Errors
+    /// Those of reading the last block and of dirtying it.
+    pub fn clear_tail(&self, task: &Task, inode: &Rc<Inode>, start: u64) -> Result<()> {
+        let size = inode.size();
+        let block_end = size.next_multiple_of(BLOCK_BYTES);
+        if size == block_end || start <= size {
+            return Ok(());
+        }
+        let index = size / BLOCK_BYTES;
+        if inode.pages.find(index).is_none() && self.reads_as_zeros(task, inode, index)? {
+            return Ok(());
+        }
+        let reserve = self.reserve_blocks(task, 1)?;
+        loop {
+            let page = self.page_in(task, inode, index)?;
+            let _locked = page.lock().lock(task)?;
+            if page.is_attached() {
+                return self.zero_locked(task, inode, &page, Span::new(size, block_end), reserve);
+            }
+            task.progress("zeroing the end of a file")?;
+        }
+    }
+
+    /// Zeroes bytes of one block through the page cache, as PUNCH.4 and TRUNCATE.5 do with the
+    /// blocks at the edges. RL W and ML W of the block are held.
+    ///
+    /// # Errors
+    /// Those of reading the block and of dirtying it.
+    pub fn zero_partial(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<()> {
+        if span.is_empty() {
+            return Ok(());
+        }
+        let index = span.start / BLOCK_BYTES;
+        assert_eq!(span.blocks().len(), 1, "a part of one block");
+        if inode.pages.find(index).is_none() && self.reads_as_zeros(task, inode, index)? {
+            return Ok(());
+        }
+        let reserve = self.store().reserve_data(1)?; // W-5: ML is held, nothing may be flushed
+        let page = self.add_page(inode, index); // P-1: under ML W
+        let _locked = page.lock().lock(task)?;
+        if !page.is_attached() {
+            return Err(Error::Bug("a page was evicted without the mapping lock"));
+        }
+        self.fill_locked(task, inode, &page)?;
+        self.zero_locked(task, inode, &page, span, reserve)
+    }
+
+    fn zero_locked(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        page: &Page,
+        span: Span,
+        reserve: Reserve,
+    ) -> Result<()> {
+        let (within, len) = part_of(span, page.index());
+        let is_zero =
+            |page: &Page| page.data().bytes()[within..within + len].iter().all(|b| *b == 0);
+        if is_zero(page) {
+            return Ok(());
+        }
+        self.wait_stable(task, inode, page)?;
+        let zero = || page.change(|bytes| bytes[within..within + len].fill(0));
+        let _dirtied = self.dirty_page(task, inode, page, Some(reserve), zero)?;
+        debug_assert!(is_zero(page) && page.is_dirty());
+        Ok(())
+    }
+
+    fn reads_as_zeros(&self, task: &Task, inode: &Inode, index: u64) -> Result<bool> {
+        let _ext = self.read_extents(task, inode)?;
+        let map = inode.extents.borrow();
+        Ok(map.at(index).is_none_or(|extent| matches!(extent.state, ExtentState::Unwritten)))
+    }
+}
+
+/// What a write touches.
+///
+/// # Errors
+/// `EINVAL`, `EFBIG` as POSIX has them: a write that begins within the greatest size is cut there.
+pub(crate) fn write_span(offset: u64, len: usize) -> Result<Span> {
+    if len == 0 {
+        return Ok(Span::new(offset.min(FILE_BYTES_MAX), offset.min(FILE_BYTES_MAX)));
+    }
+    if offset > i64::MAX as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    if offset >= FILE_BYTES_MAX {
+        return Err(Errno::EFBIG.into());
+    }
+    Ok(Span::new(offset, offset.saturating_add(len as u64).min(FILE_BYTES_MAX)))
+}
+
+/// The start of the block of a byte.
+pub(crate) const fn floor(offset: u64) -> u64 {
+    offset / BLOCK_BYTES * BLOCK_BYTES
+}
+
+/// Copies into a locked page. No scheduling point.
+fn copy_in(page: &Page, within: usize, bytes: &[u8], is_whole: bool) {
+    if bytes.len() as u64 == BLOCK_BYTES {
+        page.fill(Block::from_slice(bytes));
+        return;
+    }
+    let was_uptodate = page.is_uptodate();
+    page.change(|content| {
+        if !was_uptodate {
+            debug_assert!(is_whole, "old content is kept");
+            content.fill(0);
+        }
+        content[within..within + bytes.len()].copy_from_slice(bytes);
+    });
+}
+
+/// The digests of blocks, for a file with checksums (X-9: computed on content that cannot change).
+pub(crate) fn digests_of(inode: &Inode, contents: &[Block]) -> Digests {
+    if !inode.has_datasum() {
+        return Digests::new();
+    }
+    contents.iter().map(Block::digest).collect()
+}

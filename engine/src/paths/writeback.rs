@@ -1,0 +1,336 @@
+//! WB: dirty pages become ordered extents in flight (races.md §7.4).
+//!
+//! Promises: W-1, no RL, ML, MM or LOGI is taken; P-3 and P-4, a page goes from dirty to writeback
+//! with its entries write-protected and its content frozen. What cannot be written is lost as on
+//! Linux: the page becomes clean, and the error is kept for whoever asks (fsync). It must never know
+//! why it was called.
+
+use super::write::digests_of;
+use crate::classes::{OEWAIT, WBWAIT, kind};
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::extents::{Extent, Piece};
+use crate::inode::ordered::{OrderedExtent, OrderedKind, OrderedPlan};
+use crate::inode::pages::Page;
+use crate::inode::span::{Blocks, Span};
+use crate::store::{Handle, Join, Reserve};
+use crate::types::{BLOCK_BYTES, Run};
+use machine::disk::{Data, Note, Request};
+use machine::{Access, Block, DeviceId, Guard, Object, Server, Site, Task};
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+static GATHER: Site = Site::new("writeback.gather");
+static START: Site = Site::new("writeback.start");
+static PUBLISH: Site = Site::new("writeback.publish");
+static CSUM: Site = Site::new("writeback.csum");
+
+/// Pages of one batch: what is locked at once.
+const BATCH_MAX: usize = 64;
+
+/// Whether writeback waits for locks and for earlier writeback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// It waits: everything that is dirty now is written.
+    Wait,
+    /// It skips what it would have to wait for, as the flusher does.
+    Try,
+}
+
+/// Locked pages on their way, in order and without a gap.
+struct Batch {
+    pages: SmallVec<[(Rc<Page>, Guard); 8]>,
+    contents: SmallVec<[Block; 8]>,
+}
+
+impl Batch {
+    fn blocks(&self) -> Blocks {
+        let start = self.pages[0].0.index();
+        Blocks::new(start, start + self.pages.len() as u64)
+    }
+
+    fn contents_of(&self, blocks: Blocks) -> &[Block] {
+        let start = self.blocks().start;
+        &self.contents[(blocks.start - start) as usize..(blocks.end - start) as usize]
+    }
+
+    /// What was set aside for the pages of `blocks`.
+    fn take_reserves(&self, blocks: Blocks) -> SmallVec<[Reserve; 2]> {
+        let pages = self.pages.iter().filter(|(page, _)| blocks.contains(page.index()));
+        pages.filter_map(|(page, _)| page.take_reserve()).collect()
+    }
+}
+
+impl Fs {
+    /// Writes the dirty pages of a range and waits until they are part of the file.
+    ///
+    /// # Errors
+    /// What writeback failed with meanwhile; it stays to be reported by fsync. `Stopped`.
+    pub fn flush_range(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<()> {
+        let before = inode.errors.count();
+        self.write_range(task, inode, span.blocks(), Effort::Wait)?;
+        self.wait_writeback(task, inode, span.blocks())?;
+        match inode.errors.last().filter(|_| inode.errors.count() != before) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to write the dirty pages of a range, each once.
+    ///
+    /// # Errors
+    /// `Stopped`; other errors are kept in the inode.
+    pub fn write_range(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+        effort: Effort,
+    ) -> Result<()> {
+        let mut rest = blocks;
+        while let Some(index) = inode.pages.first_dirty(rest) {
+            rest = Blocks::new(index, blocks.end);
+            let batch = self.gather(task, inode, rest, effort)?; // WB.1
+            rest.start = index + batch.pages.len().max(1) as u64;
+            if !batch.pages.is_empty() {
+                self.write_batch(task, inode, batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// WB.1: locks the dirty pages from the start of `blocks` on, in order, until one is not dirty or
+    /// cannot be had.
+    fn gather(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+        effort: Effort,
+    ) -> Result<Batch> {
+        let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new() };
+        for index in blocks.iter().take(BATCH_MAX) {
+            let Some(page) = inode.pages.find(index).filter(|page| page.is_dirty()) else { break };
+            task.site(&GATHER, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
+            let locked = match effort {
+                Effort::Wait => Some(page.lock().lock(task)?),
+                Effort::Try => page.lock().try_lock(task),
+            };
+            let Some(locked) = locked else { break };
+            if !page.is_attached() || !page.is_dirty() {
+                break;
+            }
+            if page.is_under_writeback() {
+                if effort == Effort::Try || !batch.pages.is_empty() {
+                    break;
+                }
+                self.wait_page(task, inode, &page)?;
+            }
+            if index * BLOCK_BYTES >= inode.size() {
+                // A truncate has lowered the size and will evict it: nothing to write.
+                inode.pages.clear_dirty(&page);
+                page.drop_reserve();
+                break;
+            }
+            batch.pages.push((page, locked));
+        }
+        Ok(batch)
+    }
+
+    fn write_batch(&self, task: &Task, inode: &Rc<Inode>, mut batch: Batch) -> Result<()> {
+        self.start_writeback(task, inode, &mut batch)?; // WB.2
+        let mut ordered = SmallVec::new();
+        let published = self.publish(task, inode, &batch, &mut ordered); // WB.3, WB.4, WB.5
+        match published {
+            Ok(()) => {}
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            Err(error) => self.give_up(inode, &batch, &ordered, error),
+        }
+        for ordered in ordered {
+            let contents = batch.contents_of(ordered.blocks);
+            self.submit_ordered(task, &ordered, contents)?; // WB.6
+        }
+        Ok(()) // WB.7: the batch unlocks its pages
+    }
+
+    /// WB.2: write-protects, then dirty becomes writeback and the content is frozen.
+    fn start_writeback(&self, task: &Task, inode: &Inode, batch: &mut Batch) -> Result<()> {
+        let blocks = batch.blocks();
+        self.write_protect(task, inode, blocks)?; // P-4: before the page is clean
+        task.site(&START, Object::new(kind::PAGE, inode.ino.0, blocks.start), Access::Write)?;
+        let size = inode.size();
+        for (page, _) in &batch.pages {
+            // what lies behind the end of the file is zero on the device.
+            let start = page.index() * BLOCK_BYTES;
+            if size > start && size - start < BLOCK_BYTES {
+                page.change(|bytes| bytes[(size - start) as usize..].fill(0));
+            }
+            inode.pages.start_writeback(page); // P-3
+            batch.contents.push(page.freeze()); // stable from here on
+        }
+        Ok(())
+    }
+
+    /// WB.3 to WB.5: gives every block a place and publishes the ordered extents.
+    fn publish(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        batch: &Batch,
+        ordered: &mut SmallVec<[Rc<OrderedExtent>; 2]>,
+    ) -> Result<()> {
+        let handle = self.store().join(task, Join::User)?; // WB.3
+        let _ext = self.write_extents(task, inode)?; // WB.4
+        let pieces = inode.extents.borrow().pieces(batch.blocks());
+        for piece in pieces {
+            if let Some(extent) = self.in_place_piece(task, inode, &piece)? {
+                let plan = in_place_plan(&extent);
+                ordered.push(self.publish_piece(task, &handle, inode, batch, plan)?);
+                continue;
+            }
+            let mut rest = piece.blocks();
+            while !rest.is_empty() {
+                let run = self.allocate_for(task, &handle, inode, batch, rest)?;
+                let blocks = Blocks::new(rest.start, rest.start + run.len_blocks);
+                let (kind, block) = (OrderedKind::Cow, run.block);
+                let plan = OrderedPlan { blocks, block, kind, direct: false, iocb: None };
+                ordered.push(self.publish_piece(task, &handle, inode, batch, plan)?);
+                rest.start = blocks.end;
+            }
+        }
+        Ok(()) // WB.5: -EXT -TX
+    }
+
+    fn in_place_piece(&self, task: &Task, inode: &Inode, piece: &Piece) -> Result<Option<Extent>> {
+        let Piece::Extent(extent) = piece else { return Ok(None) };
+        Ok(self.is_overwritable(task, inode, extent)?.then(|| extent.clone()))
+    }
+
+    fn publish_piece(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        inode: &Rc<Inode>,
+        batch: &Batch,
+        plan: OrderedPlan,
+    ) -> Result<Rc<OrderedExtent>> {
+        let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
+        task.site(&PUBLISH, object, Access::Write)?;
+        let reserves = batch.take_reserves(plan.blocks);
+        let ordered = self.publish_pending(handle, inode, plan);
+        *ordered.reserves.borrow_mut() = reserves;
+        Ok(ordered)
+    }
+
+    /// New blocks for the start of `blocks`, from what was set aside when the pages became dirty.
+    fn allocate_for(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        inode: &Inode,
+        batch: &Batch,
+        blocks: Blocks,
+    ) -> Result<Run> {
+        let hint = self.hint_for(inode, blocks.start);
+        let first = &batch.pages[(blocks.start - batch.blocks().start) as usize].0;
+        let reserve = first.take_reserve();
+        let run = self.store().allocate_data(task, handle, blocks.len(), hint, reserve.as_ref());
+        if let Some(reserve) = reserve {
+            first.set_reserve(reserve); // what is left is for the trees
+        }
+        run
+    }
+
+    /// What has no ordered extent is lost: the pages are clean, the error is kept.
+    fn give_up(&self, inode: &Inode, batch: &Batch, ordered: &[Rc<OrderedExtent>], error: Error) {
+        for (page, _) in &batch.pages {
+            if ordered.iter().any(|it| it.blocks.contains(page.index())) {
+                continue;
+            }
+            page.drop_reserve();
+            inode.pages.settle(Blocks::one(page.index()));
+            inode.pages.end_writeback(page);
+        }
+        inode.errors.set(error);
+    }
+
+    /// WB.6, DWRITE.8: checksums, and the request.
+    pub(crate) fn submit_ordered(
+        &self,
+        task: &Task,
+        ordered: &Rc<OrderedExtent>,
+        contents: &[Block],
+    ) -> Result<()> {
+        let inode = &ordered.inode;
+        debug_assert_eq!(contents.len() as u64, ordered.blocks.len());
+        let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
+        task.site(&CSUM, object, Access::Write)?;
+        *ordered.digests.borrow_mut() = digests_of(inode, contents);
+        self.ensure_completion_workers();
+        let payload = Data::from(contents);
+        let (device, block) = (DeviceId(0), ordered.block);
+        let request = Request::Write { device, block, payload, sectors: None, fua: false };
+        let note = Note { what: "data", tag: inode.ino.0 };
+        let (fs, ended) = (self.clone(), ordered.clone());
+        task.submit_then(
+            request,
+            note,
+            Box::new(move |outcome| {
+                ended.end_io(outcome.is_ok()); // IO_DONE
+                fs.queue_completion(ended);
+            }),
+        )?;
+        Ok(())
+    }
+
+    /// WBWAIT: waits until no page of a range is under writeback that is so now.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn wait_writeback(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<()> {
+        let mut rest = blocks;
+        while let Some(index) = inode.pages.first_under_writeback(rest) {
+            let object = Object::new(kind::PAGE, inode.ino.0, index);
+            let queue = inode.pages.writeback_end();
+            let one = Blocks::one(index);
+            let ended = || inode.pages.first_under_writeback(one).is_none();
+            task.wait(queue, &WBWAIT, object, Server::Worker("cw"), ended)?;
+            rest.start = index + 1;
+        }
+        Ok(())
+    }
+
+    /// OEWAIT: waits until the ordered extents of a range are complete, and those that appear
+    /// meanwhile. W-2: no TX, EXT or NODE is held.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn wait_ordered(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<()> {
+        loop {
+            let first = inode.ordered.borrow().first_in(blocks).cloned();
+            let Some(ordered) = first else { return Ok(()) };
+            self.wait_for(task, &ordered)?;
+        }
+    }
+
+    /// OEWAIT of one ordered extent.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn wait_for(&self, task: &Task, ordered: &OrderedExtent) -> Result<()> {
+        let inode = &ordered.inode;
+        let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
+        let server = Server::Worker("cw");
+        Ok(task.wait(&inode.ordered_end, &OEWAIT, object, server, || ordered.is_complete())?)
+    }
+}
+
+/// How data are written to the blocks that the file has.
+pub(crate) fn in_place_plan(extent: &Extent) -> OrderedPlan {
+    let kind = match extent.state {
+        crate::inode::extents::ExtentState::Unwritten => OrderedKind::Prealloc,
+        _ => OrderedKind::Nocow,
+    };
+    OrderedPlan { blocks: extent.blocks, block: extent.block, kind, direct: false, iocb: None }
+}
