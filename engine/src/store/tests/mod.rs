@@ -27,6 +27,17 @@ impl Bench {
         Bench { machine: Machine::new(config, Disk::new(bases), chooser) }
     }
 
+    /// What the devices hold now, as the bases of another machine.
+    pub(super) fn contents(&self, options: &ImageOptions) -> Vec<Rc<dyn BlockSource>> {
+        let disk = self.machine.disk();
+        let device = |(number, blocks): (usize, u64)| -> Rc<dyn BlockSource> {
+            let device = machine::DeviceId(number as u8);
+            let read = |block| disk.read_now(device, block).unwrap();
+            Rc::new(Blocks((0..blocks).map(read).collect()))
+        };
+        options.devices().into_iter().enumerate().map(device).collect()
+    }
+
     /// A machine with a new image.
     pub(super) fn new(image: &ImageOptions) -> Bench {
         let bench = Bench::empty(image);
@@ -59,6 +70,19 @@ impl Bench {
         let end = self.machine.run();
         assert_eq!(end, End::Done, "{:?}", *self.machine.faults());
         result.take().expect("the task ended")
+    }
+}
+
+/// A device that holds these blocks.
+pub(super) struct Blocks(Vec<machine::Block>);
+
+impl BlockSource for Blocks {
+    fn blocks(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, block: u64) -> machine::Block {
+        self.0[block as usize].clone()
     }
 }
 

@@ -173,7 +173,7 @@ fn random_references(task: &Task, seed: u64) -> Result<()> {
     while wanted > 0 {
         let run = store.allocate_data(task, &handle, wanted, None, None)?;
         wanted -= run.len_blocks;
-        (run.block..run.end()).for_each(|block| drop(counts.insert(block, 1_u32)));
+        (run.block..run.end()).for_each(|block| assert_eq!(counts.insert(block, 1_u32), None));
     }
     for block in counts.keys() {
         store.insert(task, &handle, Tree::Csum, items::csum_key(*block), &[1; 32])?;
@@ -223,7 +223,7 @@ fn check_references(
             assert!(before.end() < run.block || (before.end() == run.block && count != item.count));
         }
         last = Some((run, item.count));
-        (run.block..run.end()).for_each(|block| drop(shared.insert(block, item.count)));
+        (run.block..run.end()).for_each(|block| assert_eq!(shared.insert(block, item.count), None));
     }
     let mut wanted = counts.clone();
     wanted.retain(|_, count| *count > 1);
