@@ -125,6 +125,11 @@ impl Oracle {
             Op::DirectWriteFrom { span, .. } => {
                 target
                     .write(id, span, doubtful, calls, |_| Change::Copy { delta: 0, mapped: false });
+                let sources = &self.calls[id].sources;
+                let mut own = sources.iter().filter(|source| source.0 == file);
+                if own.any(|source| self.chases_itself(span, source.1)) {
+                    self.files.get_mut(file).mark(id, Mark::Unknowable);
+                }
             }
             Op::Clone { source_offset, target_offset, .. } => {
                 let span = Span::new(target_offset, len);
@@ -161,6 +166,10 @@ impl Oracle {
                 let delta = between(span.offset, 0, place.offset.wrapping_add(map_offset));
                 target
                     .write(id, landing, doubtful, calls, |_| Change::Copy { delta, mapped: true });
+                let own = self.calls[id].sources.iter().any(|source| source.0 == file);
+                if own && self.chases_itself(landing, delta) {
+                    self.files.get_mut(file).mark(id, Mark::Unknowable);
+                }
             }
             _ => {}
         }

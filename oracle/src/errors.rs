@@ -11,6 +11,7 @@ use crate::call::{CallId, FileId};
 use crate::model::{Mapped, Oracle};
 use crate::namespace::FREE;
 use crate::operation::{BLOCK_BYTES, Errno, Operation as Op, PathId, Span};
+use smallvec::SmallVec;
 
 /// Whether a condition may have held, and whether it may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Oracle {
             Errno::ENOMEM => matches!(op, Op::Msync { .. }) && self.msync_misses(id),
             Errno::EFBIG | Errno::EOVERFLOW => self.too_big(op).yes,
             Errno::ENOSPC => self.promises.may_run_out_of_space && allocates(op),
-            Errno::EIO => self.errors.any,
+            Errno::EIO => self.errors.any || self.direct_collision(id),
             Errno::EROFS | Errno::EUCLEAN => self.errors.writes,
             Errno::EOPNOTSUPP => self.may_be_missing(op),
             _ => false,
@@ -152,12 +153,16 @@ impl Oracle {
             return Truth::OPEN;
         }
         match *op {
-            Op::DirectWrite { span, .. }
-            | Op::DirectRead { span, .. }
-            | Op::AsyncWrite { span, .. }
-            | Op::AsyncRead { span, .. } => self.misaligned(span, 0),
-            Op::DirectWriteFrom { span, map_offset, .. }
-            | Op::DirectReadInto { span, map_offset, .. } => self.misaligned(span, map_offset),
+            Op::DirectWrite { span, .. } | Op::AsyncWrite { span, .. } => self.misaligned(span, 0),
+            Op::DirectRead { span, .. } | Op::AsyncRead { span, .. } => {
+                self.misaligned_read(id, &self.calls[id].files, span, 0)
+            }
+            Op::DirectWriteFrom { span, map_offset, .. } => self.misaligned(span, map_offset),
+            Op::DirectReadInto { span, map_offset, .. } => {
+                let sources = self.calls[id].sources.iter().map(|source| source.0);
+                let sources: SmallVec<[FileId; 2]> = sources.collect();
+                self.misaligned_read(id, &sources, span, map_offset)
+            }
             Op::Fallocate { span, .. } | Op::Punch { span, .. } | Op::ZeroRange { span, .. } => {
                 Truth::of(span.len == 0)
             }
@@ -196,6 +201,19 @@ impl Oracle {
             // How a buffer in memory must be aligned depends on the device.
             (false, false) => Truth::OPEN,
         }
+    }
+
+    /// As `misaligned`; but at or beyond the end of the file there is nothing to align.
+    fn misaligned_read(&self, id: CallId, files: &[FileId], span: Span, memory: u64) -> Truth {
+        let truth = self.misaligned(span, memory);
+        if truth.no {
+            return truth;
+        }
+        let at_the_end = |&file: &FileId| {
+            let sizes = self.sizes_during(file, id);
+            sizes.is_none_or(|sizes| sizes.iter().any(|&size| size <= span.offset))
+        };
+        Truth { yes: truth.yes, no: files.iter().any(at_the_end) }
     }
 
     /// Folds a condition over the sizes that source and target may have had.
@@ -248,7 +266,8 @@ impl Oracle {
             let no = match self.calls[id].op {
                 Op::DirectReadInto { .. } => true,
                 Op::DirectWriteFrom { .. } => {
-                    self.range_faults(id, place, Span::new(span.offset, 1)).no
+                    let first = self.range_faults(id, place, Span::new(span.offset, 1));
+                    first.no || !self.promises.direct_faults_reported
                 }
                 _ => whole.no,
             };

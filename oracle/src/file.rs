@@ -247,7 +247,9 @@ impl File {
         for (_, history) in self.blocks_mut() {
             apply_mark(history, call, mark);
         }
-        apply_mark(&mut self.sizes, call, mark);
+        if mark != Mark::Unknowable {
+            apply_mark(&mut self.sizes, call, mark);
+        }
     }
 
     /// Notes that a task touches the file.
@@ -280,6 +282,8 @@ pub(crate) enum Mark {
     Doubtful,
     /// They happened in this file.
     Certain,
+    /// What they wrote is nowhere promised.
+    Unknowable,
 }
 
 fn apply_mark<E: Copy>(history: &mut History<E>, call: CallId, mark: Mark) {
@@ -292,6 +296,7 @@ fn apply_mark<E: Copy>(history: &mut History<E>, call: CallId, mark: Mark) {
         Mark::Partial => history.mark_partial(entries),
         Mark::Doubtful => history.mark_doubtful(entries, true),
         Mark::Certain => history.mark_doubtful(entries, false),
+        Mark::Unknowable => history.mark_unknowable(),
     }
 }
 

@@ -248,6 +248,12 @@ impl<E: Copy> History<E> {
         self.memo.get_mut().clear();
     }
 
+    /// From now on nothing is concluded from this history.
+    pub(crate) fn mark_unknowable(&mut self) {
+        self.overflow = true;
+        self.memo.get_mut().clear();
+    }
+
     /// Replaces the effect of entries whose details became known.
     pub(crate) fn amend(&mut self, entries: Mask, mut change: impl FnMut(&mut E)) {
         for index in bits(entries) {

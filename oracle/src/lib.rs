@@ -15,10 +15,11 @@
 //! | `call`, `file`, `namespace` | what the calls did to what |
 //! | `history`, `version`, `query` | the states that may be |
 //! | `model`, `attach`, `settle`, `floor` | events: invocation, return, durability |
-//! | `results`, `holes`, `errors`, `judge`, `explain` | the checks |
+//! | `results`, `holes`, `errors`, `direct`, `judge`, `explain` | the checks |
 mod attach;
 mod call;
 pub mod content;
+mod direct;
 mod errors;
 mod explain;
 mod file;

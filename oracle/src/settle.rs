@@ -91,7 +91,11 @@ impl Oracle {
                 continue;
             }
             if matches!(op, Op::DirectReadInto { .. }) {
-                self.shorten_landing(id, file, count);
+                if self.promises.direct_reads_spare_rest {
+                    self.shorten_landing(id, file, count);
+                } else {
+                    target.mark(id, Mark::Partial);
+                }
                 continue;
             }
             let Some(span) = span_of(op) else { continue };
