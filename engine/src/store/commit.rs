@@ -27,10 +27,13 @@ impl Store {
     ///
     /// # Errors
     /// `Io`, and then the file system is aborted: nothing of the transaction was published (B-3);
-    /// `Aborted` if it was before; `Stopped`.
+    /// `Aborted` if it was before; `Bug` if there is a log that was not pinned; `Stopped`.
     #[track_caller]
     pub fn commit(&self, task: &Task) -> Result<()> {
         self.check_alive()?;
+        if self.log_unpinned.get() {
+            return Err(Error::Bug("a commit would drop a log that was not replayed"));
+        }
         task.site(&BEGIN, RUNNING, Access::Acquire)?;
         let closed = self.transaction.close(task)?; // TXC.1 to TXC.4
         self.check_alive()?;

@@ -9,6 +9,9 @@ use crate::types::Run;
 use machine::Task;
 use smallvec::SmallVec;
 
+/// Records of references that a change of one piece touches at most: it cuts one in three, and joins.
+const RECORDS_PER_PIECE: u64 = 4;
+
 impl Store {
     /// Allocates up to `want` consecutive blocks for data, at least one, from what `reserve` promises
     /// or the handle may have. The caller asks again for the rest.
@@ -59,27 +62,54 @@ impl Store {
         self.check_alive()?;
         let tree = self.tree(Tree::Refs).edit(task)?;
         let pieces = refs::pieces(task, &tree, run)?.len() as u64;
-        self.reserve_changes(handle, 4 * pieces)?;
-        refs::increase(task, &tree, handle, run)
+        let added = handle.top_up(self.blocks_for(Tree::Refs, RECORDS_PER_PIECE * pieces))?;
+        let result = refs::increase(task, &tree, handle, run);
+        handle.settle(added);
+        result
     }
 
     /// One reference less to each block of a run. Blocks without any lose their checksums, and are
     /// free once the commit is durable. Returns them.
     ///
     /// # Errors
-    /// `NoSpace`; `Corrupt` if a block is not allocated; those of trees.
+    /// `NoSpace` before anything is changed; `Corrupt` if a block is not allocated; those of trees.
     pub fn free_data(&self, task: &Task, handle: &Handle, run: Run) -> Result<SmallVec<[Run; 2]>> {
         self.check_alive()?;
-        let freed = {
-            let tree = self.tree(Tree::Refs).edit(task)?;
-            refs::decrease(task, &tree, handle, run)?
-        };
+        let tree = self.tree(Tree::Refs).edit(task)?;
+        let pieces = refs::pieces(task, &tree, run)?.len() as u64;
+        let wanted = self.blocks_for(Tree::Refs, RECORDS_PER_PIECE * pieces)
+            + self.blocks_for(Tree::Csum, 1)
+            + self.metadata_for(run.len_blocks);
+        let added = handle.top_up(wanted)?;
+        let freed = refs::decrease(task, &tree, handle, run);
+        drop(tree);
+        let result = freed.and_then(|freed| self.free_unshared(task, handle, freed));
+        handle.settle(added);
+        result
+    }
+
+    fn free_unshared(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        freed: SmallVec<[Run; 2]>,
+    ) -> Result<SmallVec<[Run; 2]>> {
         for run in &freed {
             let (from, to) = (csum_key(run.block), csum_key(run.end()));
             self.delete_range(task, handle, Tree::Csum, from, to)?;
             self.space.free_run(task, *run)?;
         }
         Ok(freed)
+    }
+
+    /// Blocks that so many changes of neighbouring items of a tree take at most, as a rule: the first
+    /// copies a path; each further one splits or copies a node or two.
+    pub(super) fn blocks_for(&self, tree: Tree, changes: u64) -> u64 {
+        let tree = self.tree(tree);
+        if changes == 0 || (tree.root().is_empty() && changes == 1) {
+            return changes;
+        }
+        tree.blocks_per_change() + 2 * (changes - 1)
     }
 
     /// The references to each block of a run: the run cut into pieces of equal counts.

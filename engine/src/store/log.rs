@@ -179,6 +179,14 @@ impl LogTrees {
         tree.put(task, &handle.claim(), key, value, Put::Any)
     }
 
+    /// Removes an item of a group's tree; whether there was one.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of reading nodes.
+    pub fn delete(&self, task: &Task, handle: &Handle, group: u8, key: Key) -> Result<bool> {
+        self.group(group).tree.edit(task)?.delete(task, &handle.claim(), key)
+    }
+
     /// Removes the items of a group's tree with keys in `from..to`; how many.
     ///
     /// # Errors

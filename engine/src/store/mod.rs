@@ -70,6 +70,8 @@ pub struct Store {
     super_lock: Mutex,
     next_ino: Cell<u64>,
     aborted: Cell<bool>,
+    /// The log found at mount was not pinned yet: nothing may be allocated.
+    log_unpinned: Cell<bool>,
 }
 
 impl Store {
@@ -105,7 +107,9 @@ impl Store {
     /// `Corrupt`; those of reading.
     pub fn pin_log(&self, task: &Task) -> Result<()> {
         let superblock = self.superblock();
-        self.logs.pin(task, &superblock)
+        self.logs.pin(task, &superblock)?;
+        self.log_unpinned.set(false);
+        Ok(())
     }
 
     fn devices(&self) -> u8 {
@@ -127,10 +131,13 @@ impl Store {
     /// gets another one of the same join.
     ///
     /// # Errors
-    /// `Aborted`; `Stopped`.
+    /// `Aborted`; `Bug` if there is a log that was not pinned (B-6); `Stopped`.
     #[track_caller]
     pub fn join(&self, task: &Task, join: Join) -> Result<Handle> {
         self.check_alive()?;
+        if self.log_unpinned.get() {
+            return Err(Error::Bug("a log must be pinned before anything changes"));
+        }
         let handle = self.transaction.join(task, join)?;
         self.check_alive()?;
         Ok(handle)
@@ -284,15 +291,14 @@ impl Store {
         self.tree(tree).edit(task)?.delete_range(task, &handle.claim(), from, to)
     }
 
-    /// Reserves, for a handle, the blocks that so many changes of items take at most, so that none of
-    /// them fails for want of space.
+    /// Reserves, for a handle, the blocks that so many changes of neighbouring items take at most, so
+    /// that none of them fails for want of space.
     ///
     /// # Errors
     /// `NoSpace`: nothing was changed yet, and the operation can be refused.
     pub fn reserve_changes(&self, handle: &Handle, changes: u64) -> Result<()> {
-        let per_change = self.trees.iter().map(BTree::blocks_per_change).max().unwrap_or(1);
-        // The first change copies the path; each further one at most splits a node of it again.
-        let blocks = per_change + changes.saturating_sub(1) * 2;
+        let trees = Tree::COMMITTED.into_iter();
+        let blocks = trees.map(|tree| self.blocks_for(tree, changes)).max().unwrap_or(0);
         handle.reserve_blocks(blocks)
     }
 

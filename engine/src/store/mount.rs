@@ -78,6 +78,7 @@ impl Store {
             transaction: Transaction::new(machine, superblock.generation + 1, space.clone()),
             super_lock: Mutex::new(machine, &SUPER, (0, 0)),
             next_ino: Cell::new(superblock.next_ino),
+            log_unpinned: Cell::new(superblock.log.is_some()),
             committed: RefCell::new(superblock),
             aborted: Cell::new(false),
             nodes,

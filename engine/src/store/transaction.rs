@@ -93,6 +93,19 @@ impl Handle {
         self.0.reserve.add(blocks, self.is_urgent())
     }
 
+    /// Makes sure that at least `blocks` are reserved; returns how many were added, to be given back
+    /// with [`settle`](Self::settle) as far as they were not spent.
+    pub(crate) fn top_up(&self, blocks: u64) -> Result<u64> {
+        let added = blocks.saturating_sub(self.0.reserve.blocks());
+        self.0.reserve.add(added, self.is_urgent())?;
+        Ok(added)
+    }
+
+    /// The end of what a [`top_up`](Self::top_up) was for.
+    pub(crate) fn settle(&self, added: u64) {
+        self.0.reserve.give_back(added);
+    }
+
     fn is_urgent(&self) -> bool {
         self.0.join == Join::Completion || self.0.is_freeing.get()
     }

@@ -57,6 +57,7 @@ fn exercise(blocks: &Rc<Vec<Block>>, at: u64, content: Block) -> Result<Answer> 
     let bench = Bench::on(vec![Rc::new(device)], Box::new(RoundRobin));
     bench.run(|task| {
         let store = mount(task)?;
+        store.pin_log(task)?;
         let all: Result<Vec<_>> =
             Tree::COMMITTED.into_iter().map(|tree| items(task, &store, tree)).collect();
         let all = all?;
@@ -124,10 +125,11 @@ fn store_a_superblock_that_points_anywhere_is_harmless() {
         let generation = u64::from_le_bytes(content.bytes()[8..16].try_into().unwrap());
         let ptr = BlockPtr { block, generation, digest: content.digest() };
         let root = Root { ptr, level: content.bytes()[5] };
-        match dice.below(6) {
+        match dice.below(7) {
             tree @ 0..=2 => bad.roots[tree as usize] = root,
             3 => bad.space = ptr,
-            4 => bad.free_blocks = u64::from(dice.below(256)),
+            4 => bad.log = Some(LogRoot { device: 0, ptr }),
+            5 => bad.free_blocks = u64::from(dice.below(256)),
             _ => bad.roots[0].level = dice.below(21) as u8,
         }
         let slot = bad.slot();

@@ -129,3 +129,18 @@ fn store_a_log_of_an_older_transaction_is_not_published() {
         Ok(())
     });
 }
+
+#[test]
+fn store_nothing_changes_before_a_log_is_pinned() {
+    with_log(image(0), |task, store, handle| {
+        store.log().put(task, &handle, 0, key(1), b"x")?;
+        sync_log(task, store, &handle, 0)?;
+        drop(handle);
+        let other = mount(task)?;
+        assert!(matches!(other.join(task, Join::User), Err(Error::Bug(_))));
+        assert!(matches!(other.commit(task), Err(Error::Bug(_))));
+        other.pin_log(task)?;
+        drop(other.join(task, Join::User)?);
+        other.commit(task)
+    });
+}
