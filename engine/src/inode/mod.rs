@@ -133,7 +133,8 @@ impl Inode {
         // a clean page has no such bytes, writeback removed them.
         let page = self.pages.find(index).filter(|page| old % BLOCK_BYTES != 0 && page.is_dirty());
         if let Some(page) = page {
-            let keep = tail.intersection(written);
+            let within = |offset: u64| offset.clamp(tail.start, tail.end);
+            let keep = Span::new(within(written.start), within(written.end));
             let at = |offset: u64| (offset - index * BLOCK_BYTES) as usize;
             page.change(|bytes| {
                 bytes[at(tail.start)..at(keep.start)].fill(0);
