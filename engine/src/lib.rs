@@ -10,6 +10,7 @@
 pub mod check;
 pub mod classes;
 pub mod defects;
+pub mod dump;
 pub mod error;
 pub mod fs;
 pub mod inode;

@@ -23,7 +23,7 @@ pub(super) enum User {
 }
 
 /// The devices, and which of their blocks were visited.
-pub(super) struct Image<'a> {
+pub(crate) struct Image<'a> {
     machine: &'a Machine,
     /// Metadata blocks seen, to read none twice whatever points to it.
     visited: FxHashSet<(u8, u64)>,
@@ -32,23 +32,23 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    pub(super) fn new(machine: &'a Machine) -> Image<'a> {
+    pub(crate) fn new(machine: &'a Machine) -> Image<'a> {
         Image { machine, visited: FxHashSet::default(), claims: Vec::with_capacity(64) }
     }
 
     /// A block, if the device has it.
-    pub(super) fn read(&self, device: u8, block: u64) -> Option<Block> {
+    pub(crate) fn read(&self, device: u8, block: u64) -> Option<Block> {
         self.machine.disk().read_now(DeviceId(device), block).ok()
     }
 
     /// Blocks of a device; none if it does not exist.
-    pub(super) fn blocks(&self, device: u8) -> u64 {
+    pub(crate) fn blocks(&self, device: u8) -> u64 {
         self.machine.disk().blocks(DeviceId(device))
     }
 
     /// Whether this is the first visit of a metadata block. A second one is a second use of the
     /// block, and going on below it could take as long as there are paths.
-    pub(super) fn visit(&mut self, device: u8, block: u64) -> bool {
+    pub(crate) fn visit(&mut self, device: u8, block: u64) -> bool {
         let is_first = self.visited.insert((device, block));
         if device == 0 {
             self.claims.push(Claim { run: Run::new(block, 1), user: User::Metadata });

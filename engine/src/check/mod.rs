@@ -27,10 +27,11 @@ use crate::store::superblock::Superblock;
 use crate::types::Run;
 use csums::Checksums;
 use files::Files;
-use image::{Claim, Image, User};
+use image::{Claim, User};
 use machine::Task;
 use nodes::TreeWalk;
 
+pub(crate) use image::Image;
 pub use report::{CheckReport, PROBLEMS_MAX, Problem, ProblemKind};
 
 /// Checks everything on the medium: the state that a mount finds now. Changes in memory are not
