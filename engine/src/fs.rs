@@ -13,6 +13,7 @@ use crate::inode::span::{Blocks, Span};
 use crate::log::marks::LogMarks;
 use crate::mm::{Mapping, Mm};
 use crate::options::MountOptions;
+use crate::paths::namespace::Namespace;
 use crate::paths::workers::Workers;
 use crate::store::{Handle, Join, Store};
 use machine::{Block, Machine, Task};
@@ -45,6 +46,7 @@ struct FsState {
     inodes: InodeCache,
     mm: Mm,
     workers: Workers,
+    namespace: Namespace,
     log_marks: LogMarks,
     cached_pages: Cell<u64>,
 }
@@ -69,6 +71,7 @@ impl Fs {
         let state = FsState {
             mm: Mm::new(&machine),
             workers: Workers::new(&machine, options),
+            namespace: Namespace::new(&machine),
             log_marks: LogMarks::default(),
             machine,
             store,
@@ -79,6 +82,7 @@ impl Fs {
         };
         let fs = Fs(Rc::new(state));
         crate::log::replay::replay(task, &fs)?; // B-6
+        fs.finish_orphans(task)?;
         Ok(fs)
     }
 
@@ -103,6 +107,15 @@ impl Fs {
             inode.abandon();
         }
         self.0.cached_pages.set(0);
+    }
+
+    /// Opens a file by its name.
+    ///
+    /// # Errors
+    /// `ENOENT`; those of reading.
+    pub fn open(&self, task: &Task, name: &str) -> Result<File> {
+        let inode = self.lookup(task, name)?;
+        Ok(File::new(self, inode))
     }
 
     /// Makes dirty data of all files durable, and everything else that changed.
@@ -163,6 +176,11 @@ impl Fs {
     /// Whether a log of the running transaction may be published.
     pub(crate) fn log_marks(&self) -> &LogMarks {
         &self.0.log_marks
+    }
+
+    /// The directory.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.0.namespace
     }
 
     /// Queues and budgets of the workers.

@@ -141,6 +141,13 @@ impl ExtentMap {
         before.into_iter().filter(move |extent| extent.blocks.overlaps(blocks)).chain(inside)
     }
 
+    /// The extents that overlap `blocks`, whole, from the last to the first.
+    pub fn overlapping_backwards(&self, blocks: Blocks) -> impl Iterator<Item = &Extent> {
+        debug_assert!(self.loaded, "an extent map is read before it is asked");
+        let before = self.extents.range(..blocks.end).rev().map(|(_, extent)| extent);
+        before.take_while(move |extent| extent.blocks.overlaps(blocks))
+    }
+
     /// What lies in `blocks`, clipped to them and without a gap.
     pub fn pieces(&self, blocks: Blocks) -> SmallVec<[Piece; 4]> {
         let mut pieces = SmallVec::new();

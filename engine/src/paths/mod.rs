@@ -5,12 +5,21 @@
 //!
 //! What tasks may see of each other is marked by sites; every acquisition of a lock is one, too.
 
+pub mod arguments;
+mod chunk;
 pub mod completion;
 pub mod direct;
+pub mod fallocate;
 pub mod fault;
 pub mod fsync;
+pub mod holes;
+pub mod namespace;
+pub mod orphans;
+pub mod punch;
 pub mod read;
 pub mod reclaim;
+pub mod remap;
+pub mod truncate;
 pub mod workers;
 pub mod write;
 pub mod writeback;

@@ -1,0 +1,151 @@
+//! What one transaction changes of a file when an operation takes several, and the room that it
+//! needs in the trees.
+//!
+//! Promises: a chunk is never empty while there is something left, and a full device can be emptied
+//! by small ones. It must never know what is done with a chunk.
+
+use crate::error::{Error, Result};
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::extents::ExtentMap;
+use crate::inode::span::Blocks;
+use crate::store::Handle;
+use machine::Task;
+
+/// How much one transaction changes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChunkLimit {
+    extents: u64,
+    blocks: u64,
+}
+
+/// The blocks of a file that one transaction changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// Where in the file.
+    pub(super) range: Blocks,
+    /// Extents that lie there, or parts of them.
+    pub(super) extents: u64,
+    /// Blocks of the device that lie there.
+    pub(super) blocks: u64,
+}
+
+impl ChunkLimit {
+    /// What the blocks that are kept for deletions suffice for.
+    pub(super) const SMALLEST: ChunkLimit = ChunkLimit { extents: 1, blocks: 4 };
+}
+
+impl Fs {
+    /// The limit of this image. Small nodes make small files take several transactions.
+    pub(super) fn chunk_limit(&self) -> ChunkLimit {
+        match u64::from(self.store().superblock().image.leaf) {
+            0 => ChunkLimit { extents: 64, blocks: 4096 },
+            leaf => ChunkLimit { extents: leaf, blocks: 4 * leaf },
+        }
+    }
+
+    /// The last part of `blocks` that fits one transaction. What lies there does not change: RL W
+    /// and ML W of it are held, and nothing of it is in flight.
+    pub(super) fn last_chunk(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        blocks: Blocks,
+        limit: ChunkLimit,
+    ) -> Result<Chunk> {
+        let _ext = self.read_extents(task, inode)?;
+        Ok(last_chunk(&inode.extents.borrow(), blocks, limit))
+    }
+
+    /// Changes of items that dropping a chunk takes at most: of extents, their edges and their
+    /// reference counts, of checksums, of the inode and its orphan record.
+    pub(super) fn changes_of(&self, chunk: Chunk) -> u64 {
+        4 * chunk.extents + self.store().metadata_for(chunk.blocks) + 4
+    }
+
+    /// Joins the running transaction with room for so many changes of items. If there is none, a
+    /// commit may free what is pinned: no lock of rank 60 or more is held.
+    ///
+    /// # Errors
+    /// `NoSpace`; those of committing.
+    pub(super) fn join_for(&self, task: &Task, changes: u64) -> Result<Handle> {
+        self.join_with(task, changes, false)
+    }
+
+    /// As [`join_for`](Self::join_for), for what frees space: from what is kept for that.
+    pub(super) fn join_freeing(&self, task: &Task, changes: u64) -> Result<Handle> {
+        self.join_with(task, changes, true)
+    }
+
+    fn join_with(&self, task: &Task, changes: u64, frees: bool) -> Result<Handle> {
+        let mut has_committed = false;
+        loop {
+            let handle = self.join(task)?;
+            if frees {
+                handle.set_freeing();
+            }
+            match self.store().reserve_changes(&handle, changes) {
+                Err(Error::NoSpace { .. }) if !has_committed && self.store().held_blocks() > 0 => {
+                    drop(handle);
+                    self.store().commit(task)?;
+                    has_committed = true;
+                }
+                reserved => return reserved.map(|()| handle),
+            }
+        }
+    }
+}
+
+/// The last extents within `range`, up to a limit. If these are all, the chunk is all of `range`.
+fn last_chunk(map: &ExtentMap, range: Blocks, limit: ChunkLimit) -> Chunk {
+    let mut chunk = Chunk { range: Blocks::new(range.end, range.end), extents: 0, blocks: 0 };
+    for extent in map.overlapping_backwards(range) {
+        let room = limit.blocks - chunk.blocks;
+        if chunk.extents == limit.extents || room == 0 {
+            return chunk;
+        }
+        let part = extent.blocks.intersection(range);
+        let taken = part.len().min(room);
+        chunk.range.start = part.end - taken;
+        chunk.extents += 1;
+        chunk.blocks += taken;
+        if taken < part.len() {
+            return chunk;
+        }
+    }
+    Chunk { range, ..chunk }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inode::extents::{Extent, ExtentState};
+    use crate::types::TransactionId;
+
+    fn chunk(extents: &[(u64, u64)], range: (u64, u64), limit: (u64, u64)) -> (u64, u64, u64) {
+        let mut map = ExtentMap::default();
+        map.set_loaded();
+        for &(start, end) in extents {
+            let blocks = Blocks::new(start, end);
+            let (block, generation) = (100 + start, TransactionId(1));
+            map.insert(Extent { blocks, block, state: ExtentState::Written, generation });
+        }
+        let limit = ChunkLimit { extents: limit.0, blocks: limit.1 };
+        let chunk = last_chunk(&map, Blocks::new(range.0, range.1), limit);
+        assert_eq!(chunk.range.end, range.1, "chunks are taken from the end");
+        (chunk.range.start, chunk.extents, chunk.blocks)
+    }
+
+    #[test]
+    fn chunks_are_taken_from_the_end() {
+        let extents = [(0, 4), (6, 8), (8, 9), (20, 30)];
+        assert_eq!(chunk(&extents, (2, 99), (9, 99)), (2, 4, 15), "all of it");
+        assert_eq!(chunk(&extents, (2, 99), (2, 99)), (8, 2, 11), "two extents");
+        assert_eq!(chunk(&extents, (2, 99), (9, 4)), (26, 1, 4), "four blocks");
+        assert_eq!(chunk(&extents, (2, 99), (9, 10)), (20, 1, 10), "exactly one extent");
+        assert_eq!(chunk(&extents, (40, 99), (9, 10)), (40, 0, 0), "nothing is there");
+        assert_eq!(chunk(&extents, (20, 99), (1, 10)), (20, 1, 10), "the last one");
+        assert_eq!(chunk(&extents, (1, 7), (9, 99)), (1, 2, 4), "parts at both edges");
+        assert_eq!(chunk(&extents, (0, 25), (1, 99)), (20, 1, 5), "a part of one");
+    }
+}

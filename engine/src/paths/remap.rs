@@ -1,0 +1,420 @@
+//! CLONE and DEDUPE: a range of one file gets the blocks of a range of another (races.md §7.4).
+//!
+//! Holes and unwritten extents of the source become holes of the target: blocks that hold no data
+//! are never shared, so that whoever writes to them may do so in place.
+//!
+//! Promises: dedupe shares only what was equal under locks that keep it so; a clone in flight has
+//! taken place up to some block, in every committed state; no two files are locked in a way that
+//! another call could close to a circle. It must never know how blocks are counted.
+
+use super::arguments::{RemapPlan, RemapRequest, plan_clone, plan_dedupe};
+use crate::classes::kind;
+use crate::defects::Defect;
+use crate::error::{Errno, Result};
+use crate::fs::{File, Fs};
+use crate::inode::Inode;
+use crate::inode::extents::{Extent, ExtentState, Piece};
+use crate::inode::pages::Page;
+use crate::inode::span::{Blocks, Span};
+use crate::store::{ExtentKind, Handle};
+use crate::types::BLOCK_BYTES;
+use machine::{Access, Guard, Mode, Object, Range, RangeLock, Site, Task};
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+static FLUSH: Site = Site::new("remap.flush");
+static COMPARE: Site = Site::new("remap.compare");
+static EVICT: Site = Site::new("remap.evict");
+static SHARE: Site = Site::new("remap.share");
+static SIZE: Site = Site::new("remap.size");
+
+/// Pieces of the source that one transaction shares.
+const CHUNK_PIECES: usize = 4;
+
+/// Blocks of the source that one transaction shares.
+const CHUNK_BLOCKS: u64 = 1024;
+
+/// What a dedupe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dedupe {
+    /// So many bytes were equal and are shared now: fewer than asked for, if a partial block at the
+    /// end could not be (L3.10).
+    Same(u64),
+    /// Something was different; nothing is shared.
+    Differs,
+}
+
+/// The two sides of a remap. They may be one file.
+struct Sides {
+    source: Rc<Inode>,
+    target: Rc<Inode>,
+    source_offset: u64,
+    target_offset: u64,
+}
+
+impl Sides {
+    fn is_same_file(&self) -> bool {
+        Rc::ptr_eq(&self.source, &self.target)
+    }
+
+    fn source_blocks(&self, plan: RemapPlan) -> Blocks {
+        let start = self.source_offset / BLOCK_BYTES;
+        Blocks::new(start, start + plan.len_blocks)
+    }
+
+    fn target_blocks(&self, plan: RemapPlan) -> Blocks {
+        let start = self.target_offset / BLOCK_BYTES;
+        Blocks::new(start, start + plan.len_blocks)
+    }
+
+    /// What is asked for, with the sizes as they are at this moment.
+    fn request(&self, len: u64) -> RemapRequest {
+        RemapRequest {
+            source: self.source_offset,
+            target: self.target_offset,
+            len,
+            source_size: self.source.size(),
+            target_size: self.target.size(),
+            same_file: self.is_same_file(),
+        }
+    }
+
+    /// What a plan must lock: blocks; in a target that will grow, everything from its end on.
+    fn ranges(&self, plan: RemapPlan) -> (Range, Range) {
+        let source = self.source_blocks(plan).bytes().lock_range();
+        let size = self.target.size();
+        if self.target_offset + plan.len <= size {
+            return (source, self.target_blocks(plan).bytes().lock_range());
+        }
+        (source, Span::from(self.target_offset.min(size)).lock_range())
+    }
+
+    /// Locks ranges of both files as one element of the queues: nobody holds one while it waits for
+    /// the other.
+    fn lock(
+        &self,
+        task: &Task,
+        lock_of: impl Fn(&Inode) -> &RangeLock,
+        (source, target): (Range, Range),
+    ) -> Result<SmallVec<[Guard; 2]>> {
+        let wanted = [
+            (lock_of(&self.source), source, Mode::Write),
+            (lock_of(&self.target), target, Mode::Write),
+        ];
+        Ok(RangeLock::lock_many(task, &wanted)?)
+    }
+}
+
+/// A plan with the locks under which it was made.
+struct Locked {
+    plan: RemapPlan,
+    ranges: (Range, Range),
+    _rl: SmallVec<[Guard; 2]>,
+}
+
+impl File {
+    /// Lets `len` bytes of `target` from `target_offset` on share the blocks that this file has
+    /// from `source_offset` on. A length of 0 means up to the end of this file.
+    ///
+    /// # Errors
+    /// `EINVAL` as FICLONERANGE has it: starts and ends that are no multiple of the block size (but
+    /// for the end of this file, unless the target goes on behind it), a range beyond the end of
+    /// this file, ranges of one file that overlap. `EFBIG`, `NoSpace`; those of writeback and of
+    /// trees.
+    pub fn clone_range(
+        &self,
+        task: &Task,
+        source_offset: u64,
+        target: &File,
+        target_offset: u64,
+        len: u64,
+    ) -> Result<()> {
+        let sides = self.sides(source_offset, target, target_offset);
+        self.fs().clone_range(task, &sides, len)
+    }
+
+    /// As [`clone_range`](Self::clone_range), if both ranges hold the same bytes; otherwise nothing
+    /// changes.
+    ///
+    /// # Errors
+    /// `EINVAL` as FIDEDUPERANGE has it; `NoSpace`; those of reading, of writeback and of trees.
+    pub fn dedupe_range(
+        &self,
+        task: &Task,
+        source_offset: u64,
+        target: &File,
+        target_offset: u64,
+        len: u64,
+    ) -> Result<Dedupe> {
+        let sides = self.sides(source_offset, target, target_offset);
+        self.fs().dedupe_range(task, &sides, len)
+    }
+
+    fn sides(&self, source_offset: u64, target: &File, target_offset: u64) -> Sides {
+        let (source, target) = (self.inode().clone(), target.inode().clone());
+        Sides { source, target, source_offset, target_offset }
+    }
+}
+
+impl Fs {
+    fn clone_range(&self, task: &Task, sides: &Sides, len: u64) -> Result<()> {
+        check_flags(sides)?;
+        // CLONE.1: there are no layouts to recall (W-6).
+        let locked = self.lock_remap(task, sides, || plan_clone(sides.request(len)))?; // CLONE.2, 3
+        if locked.plan.len == 0 {
+            return Ok(());
+        }
+        if !self.defects().has(Defect::CloneBeyondEofGapNotZeroed) {
+            // what lies behind the end of the target is zero before it can be seen.
+            self.clear_tail(task, &sides.target, sides.target_offset)?;
+        }
+        let _ml = sides.lock(task, |inode| &inode.ml, locked.ranges)?; // CLONE.4
+        self.settle_sides(task, sides, locked.plan)?; // CLONE.5
+        self.remap(task, sides, locked.plan) // CLONE.7, CLONE.8
+    } // CLONE.9
+
+    fn dedupe_range(&self, task: &Task, sides: &Sides, len: u64) -> Result<Dedupe> {
+        check_flags(sides)?;
+        let tail_rule = !self.defects().has(Defect::DedupeEofTailUnaligned); // L3.10
+        // DEDUPE.1: there are no layouts to recall (W-6).
+        let plan = || plan_dedupe(sides.request(len), tail_rule);
+        let locked = self.lock_remap(task, sides, plan)?; // DEDUPE.2, DEDUPE.3
+        if locked.plan.len == 0 {
+            return Ok(Dedupe::Same(0));
+        }
+        let _ml = sides.lock(task, |inode| &inode.ml, locked.ranges)?; // DEDUPE.4
+        self.settle_sides(task, sides, locked.plan)?; // DEDUPE.5
+        if !self.is_equal(task, sides, locked.plan)? {
+            return Ok(Dedupe::Differs); // DEDUPE.6
+        }
+        self.remap(task, sides, locked.plan)?; // DEDUPE.7, DEDUPE.8
+        Ok(Dedupe::Same(locked.plan.len))
+    } // DEDUPE.9
+
+    /// CLONE.2 and CLONE.3: RL W of both ranges, and the plan as the sizes under these locks have
+    /// it. What is locked depends on the sizes: if they have changed, once more.
+    fn lock_remap(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        plan: impl Fn() -> Result<RemapPlan>,
+    ) -> Result<Locked> {
+        loop {
+            let wanted = plan()?;
+            if wanted.len == 0 {
+                let ranges = (Range::ALL, Range::ALL);
+                return Ok(Locked { plan: wanted, ranges, _rl: SmallVec::new() });
+            }
+            let ranges = sides.ranges(wanted);
+            let rl = sides.lock(task, |inode| &inode.rl, ranges)?; // CLONE.2
+            let plan = plan()?; // CLONE.3
+            let needed = sides.ranges(plan);
+            if ranges.0.contains(&needed.0) && ranges.1.contains(&needed.1) {
+                return Ok(Locked { plan, ranges, _rl: rl });
+            }
+            drop(rl);
+            task.progress("locking the ranges of a remap")?;
+        }
+    }
+
+    /// CLONE.5: what is dirty is written, its entries are write-protected by that (P-4), and
+    /// nothing is in flight. ML W keeps it so: b before e of the thread (L3.6).
+    fn settle_sides(&self, task: &Task, sides: &Sides, plan: RemapPlan) -> Result<()> {
+        let ranges = [
+            (&sides.source, sides.source_blocks(plan)),
+            (&sides.target, sides.target_blocks(plan)),
+        ];
+        for (inode, blocks) in ranges {
+            task.site(&FLUSH, object(inode, blocks.start), Access::Write)?;
+            self.flush_range(task, inode, blocks.bytes())?;
+        }
+        for (inode, blocks) in ranges {
+            self.wait_ordered(task, inode, blocks)?;
+            debug_assert!(inode.pages.first_unsettled(blocks).is_none(), "ML W keeps it clean");
+        }
+        Ok(())
+    }
+
+    /// DEDUPE.6: whether both ranges hold the same bytes. ML W is held, so pages are filled without
+    /// it (R3.7).
+    fn is_equal(&self, task: &Task, sides: &Sides, plan: RemapPlan) -> Result<bool> {
+        let (source, target) = (sides.source_blocks(plan), sides.target_blocks(plan));
+        for (from, to) in source.iter().zip(target.iter()) {
+            let done = (from - source.start) * BLOCK_BYTES;
+            let len = (plan.len - done).min(BLOCK_BYTES) as usize;
+            if !self.is_equal_block(task, sides, (from, to), len)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_equal_block(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        (from, to): (u64, u64),
+        len: usize,
+    ) -> Result<bool> {
+        let left = self.add_page(&sides.source, from); // P-1: under ML W
+        let right = self.add_page(&sides.target, to); // P-1: under ML W
+        // In the order of (inode, index), each once: overlapping ranges were refused.
+        let left_is_first = (sides.source.ino, from) < (sides.target.ino, to);
+        let (first, second) = if left_is_first { (&left, &right) } else { (&right, &left) };
+        let _first = first.lock().lock(task)?;
+        let _second = second.lock().lock(task)?;
+        for (inode, page) in [(&sides.source, &left), (&sides.target, &right)] {
+            if !page.is_attached() {
+                // Reclaim took it before it was locked, or while it was.
+                return self.is_equal_content(task, sides, (from, to), len);
+            }
+            self.fill_locked(task, inode, page)?;
+        }
+        task.site(&COMPARE, object(&sides.target, to), Access::Read)?;
+        Ok(has_equal_bytes(&left, &right, len))
+    }
+
+    /// The comparison past the cache: ML W and the flush before it keep the device's content that
+    /// of the files.
+    fn is_equal_content(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        (from, to): (u64, u64),
+        len: usize,
+    ) -> Result<bool> {
+        let left = self.read_content(task, &sides.source, from)?;
+        let right = self.read_content(task, &sides.target, to)?;
+        Ok(left.bytes()[..len] == right.bytes()[..len])
+    }
+
+    /// CLONE.7 and CLONE.8.
+    fn remap(&self, task: &Task, sides: &Sides, plan: RemapPlan) -> Result<()> {
+        let (source, target) = (sides.source_blocks(plan), sides.target_blocks(plan));
+        task.site(&EVICT, object(&sides.target, target.start), Access::Write)?;
+        self.evict(task, &sides.target, target)?; // CLONE.7, P-5
+        let mut rest = source;
+        while !rest.is_empty() {
+            task.site(&SHARE, object(&sides.target, target.start), Access::Write)?;
+            rest.start = self.share_chunk(task, sides, plan, rest)?; // CLONE.8
+        }
+        Ok(())
+    }
+
+    /// CLONE.8: shares the start of the blocks `rest` of the source, in one transaction. Tells
+    /// where the next one begins.
+    fn share_chunk(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        plan: RemapPlan,
+        rest: Blocks,
+    ) -> Result<u64> {
+        let part = Blocks::new(rest.start, rest.end.min(rest.start + CHUNK_BLOCKS));
+        let changes = 12 * CHUNK_PIECES as u64 + self.store().metadata_for(part.len());
+        let handle = self.join_for(task, changes)?;
+        let _ext = self.write_both(task, sides)?;
+        let mut pieces = sides.source.extents.borrow().pieces(part);
+        pieces.truncate(CHUNK_PIECES);
+        let mut next = rest.start;
+        let mut shared = Ok(());
+        for piece in &pieces {
+            shared = self.share_piece(task, &handle, sides, piece);
+            if shared.is_err() {
+                break;
+            }
+            next = piece.blocks().end;
+        }
+        let done = (next * BLOCK_BYTES - sides.source_offset).min(plan.len);
+        self.end_chunk(task, &handle, sides, sides.target_offset + done)
+            .inspect_err(|_| self.abort())?;
+        shared.map(|()| next)
+    }
+
+    /// The size of the target follows what is shared: what lies behind it is never another file's.
+    fn end_chunk(&self, task: &Task, handle: &Handle, sides: &Sides, end: u64) -> Result<()> {
+        let target = &sides.target;
+        task.site(&SIZE, object(target, 0), Access::Write)?;
+        let old = target.size();
+        target.grow(end, Span::new(old, old)); // what it exposes is there
+        target.raise_disk_size();
+        self.write_item(task, handle, target)
+    }
+
+    /// EXT W of both files, by number.
+    fn write_both(&self, task: &Task, sides: &Sides) -> Result<SmallVec<[Guard; 2]>> {
+        let (source, target) = (&sides.source, &sides.target);
+        let order = if source.ino < target.ino { [source, target] } else { [target, source] };
+        let mut guards = SmallVec::new();
+        guards.push(self.write_extents(task, order[0])?);
+        if !sides.is_same_file() {
+            guards.push(self.write_extents(task, order[1])?);
+        }
+        Ok(guards)
+    }
+
+    /// Gives the target a piece of the source. Under EXT W of both.
+    fn share_piece(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        sides: &Sides,
+        piece: &Piece,
+    ) -> Result<()> {
+        let from = piece.blocks();
+        let start = from.start - sides.source_offset / BLOCK_BYTES;
+        let start = start + sides.target_offset / BLOCK_BYTES;
+        let to = Blocks::new(start, start + from.len());
+        let target = &sides.target;
+        let data = match piece {
+            Piece::Extent(extent) => data_of(extent),
+            Piece::Hole(_) => None,
+        };
+        let Some(extent) = data else {
+            let dropped = self.drop_extents(task, handle, target, to);
+            return dropped.map(|_| ()).inspect_err(|_| self.abort());
+        };
+        if is_shared_already(target, to, extent) {
+            return Ok(());
+        }
+        // The source's reference first: the target may hold the only other one.
+        self.store().share_data(task, handle, extent.run())?;
+        self.drop_extents(task, handle, target, to)
+            .and_then(|_| {
+                let kind = ExtentKind::Written;
+                self.insert_extent(task, handle, target, to, extent.block, kind)
+            })
+            .inspect_err(|_| self.abort())
+    }
+}
+
+/// Both files keep checksums, or none does: they belong to the blocks.
+fn check_flags(sides: &Sides) -> Result<()> {
+    if sides.source.has_datasum() != sides.target.has_datasum() {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(())
+}
+
+fn object(inode: &Inode, block: u64) -> Object {
+    Object::new(kind::INODE, inode.ino.0, block)
+}
+
+/// An extent whose blocks hold data. Nothing is in flight any more.
+fn data_of(extent: &Extent) -> Option<&Extent> {
+    debug_assert!(!extent.state.is_pending(), "waited for, and ML W keeps new ones away");
+    matches!(extent.state, ExtentState::Written).then_some(extent)
+}
+
+fn is_shared_already(target: &Inode, to: Blocks, extent: &Extent) -> bool {
+    let map = target.extents.borrow();
+    let held = map.at(to.start).filter(|held| matches!(held.state, ExtentState::Written));
+    held.is_some_and(|held| {
+        held.blocks.intersection(to) == to && held.block_of(to.start) == extent.block
+    })
+}
+
+fn has_equal_bytes(left: &Page, right: &Page, len: usize) -> bool {
+    debug_assert!(left.is_uptodate() && right.is_uptodate(), "L3.3: filled under ML W");
+    left.data().bytes()[..len] == right.data().bytes()[..len]
+}
