@@ -8,8 +8,9 @@ use crate::history::{History, Mask};
 use crate::operation::{BLOCK_BYTES, Fill, PathId, Span, TaskIndex};
 use smallvec::SmallVec;
 
-/// Files reach this many blocks; what lies beyond is not judged.
-pub(crate) const MAX_BLOCKS: u64 = 1 << 14;
+/// Files are modelled up to this many blocks (16 MiB): once data beyond may have been written,
+/// nothing is concluded about the file.
+pub(crate) const MAX_BLOCKS: u64 = 1 << 12;
 
 /// What a call does to the bytes `[start, end)` of a block.
 #[derive(Clone, Copy, Debug)]
@@ -198,8 +199,9 @@ impl File {
         let last = (span.end() - 1) / BLOCK_BYTES;
         if last >= MAX_BLOCKS {
             self.murky = true;
+            return;
         }
-        for number in span.offset / BLOCK_BYTES..=last.min(MAX_BLOCKS - 1) {
+        for number in span.offset / BLOCK_BYTES..=last {
             if let Some((start, end)) = part(span, number) {
                 let effect = BlockEffect { start, end, change: change(number) };
                 self.block_or_new(number, calls).add(call, effect, doubtful, calls);
@@ -232,8 +234,9 @@ impl File {
         let last = (hi - 1) / BLOCK_BYTES;
         if last >= MAX_BLOCKS {
             self.murky = true;
+            return;
         }
-        for number in lo / BLOCK_BYTES..=last.min(MAX_BLOCKS - 1) {
+        for number in lo / BLOCK_BYTES..=last {
             let history = self.block_or_new(number, calls);
             if history.of(call) == 0 {
                 let effect = BlockEffect { start: 0, end: BLOCK_BYTES as u16, change };

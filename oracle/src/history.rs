@@ -5,7 +5,7 @@
 //! enumerates the states between what is required and what is possible.
 //!
 //! *Verified*: exactness for calls that act atomically, against brute force (`tests/`).
-//! *Not verified, because* a history of more than 64 calls, or more than 4096 partial orders, is
+//! *Not verified, because* a history of more than 64 calls, or more than 1024 partial orders, is
 //! not enumerated: the answer is "inconclusive", never a violation.
 use crate::call::{CallId, Calls};
 use smallvec::SmallVec;
@@ -17,7 +17,7 @@ pub(crate) type Mask = u64;
 /// The most entries that a history can hold.
 const MAX_ENTRIES: usize = 64;
 /// The most (set, state) pairs that one exploration visits.
-const MAX_STATES: usize = 4096;
+const MAX_STATES: usize = 1024;
 
 /// A call's effect on the thing that the history is about.
 #[derive(Clone, Copy, Debug)]

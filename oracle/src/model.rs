@@ -11,7 +11,7 @@ use crate::history::Mask;
 use crate::namespace::{Mappings, Names};
 use crate::operation::{Errno, MapId, OpId, Operation, Outcome, PathId, TaskIndex};
 use crate::promises::Promises;
-use crate::query::Place;
+use crate::query::{ARENA_START, Place};
 use crate::version::Versions;
 use crate::violation::Violation;
 use smallvec::SmallVec;
@@ -60,7 +60,7 @@ impl Oracle {
             generation: 1,
             lab: Lab {
                 versions: RefCell::new(Versions::new()),
-                arena: RefCell::default(),
+                arena: RefCell::new(ARENA_START.to_vec()),
                 pool: RefCell::default(),
                 stack: RefCell::default(),
             },
@@ -81,7 +81,7 @@ impl Oracle {
         self.errors = DeviceErrors::default();
         self.generation = 1;
         self.lab.versions.get_mut().clear();
-        self.lab.arena.get_mut().clear();
+        self.lab.arena.get_mut().truncate(ARENA_START.len());
         self.lab.stack.get_mut().clear();
         self.path_names.clear();
     }

@@ -15,6 +15,10 @@ use smallvec::SmallVec;
 /// Values of a query, copied out of the arena.
 pub(crate) type Values = SmallVec<[u64; 4]>;
 
+/// Where the arena holds the answer of a block that no call touches.
+const UNTOUCHED: u32 = 0;
+/// What the arena begins with.
+pub(crate) const ARENA_START: [u64; 1] = [ZERO];
 /// How deep copies of copies are followed.
 const MAX_DEPTH: usize = 16;
 /// The most alternatives that one copy may have.
@@ -179,7 +183,13 @@ impl Oracle {
             return Self::doubt();
         }
         let Some(history) = self.files.get(file).block(number) else {
-            return self.store(&[(0, ZERO)], &[], Grain::Block);
+            return Answer {
+                start: UNTOUCHED,
+                len: 1,
+                grain: Grain::Block,
+                doubt: false,
+                spans: 0,
+            };
         };
         if history.overflowed() {
             return Self::doubt();

@@ -7,6 +7,7 @@ use crate::attach::through;
 use crate::call::{CallId, FileId};
 use crate::errors::Truth;
 use crate::explain::{Sight, describe};
+use crate::file::MAX_BLOCKS;
 use crate::guarantee::GuaranteeId;
 use crate::history::{Grain, Query};
 use crate::model::Oracle;
@@ -358,6 +359,9 @@ impl Oracle {
         if count > asked || (count < asked && !shortened) {
             return self.wrong(id, &format!("shared {count} bytes of {asked}"));
         }
+        if count > MAX_BLOCKS * BLOCK_BYTES {
+            return self.give_up();
+        }
         for at in (0..count).step_by(BLOCK) {
             let len = (count - at).min(BLOCK_BYTES) as usize;
             if !self.compare(id, at, len).yes {
@@ -378,6 +382,9 @@ impl Oracle {
             let len = (asked - at).min(BLOCK_BYTES) as usize;
             self.compare(id, at, len) == Truth::YES
         };
+        if asked > MAX_BLOCKS * BLOCK_BYTES {
+            return self.give_up();
+        }
         if asked == 0 || !(0..asked).step_by(BLOCK).all(equal) {
             return Ok(());
         }
