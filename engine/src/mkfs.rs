@@ -1,8 +1,8 @@
 //! Making an image.
 //!
 //! Promises: the image is durable when it returns, has two superblocks and an empty root directory;
-//! the same options give the same bytes; with `poison`, every block that holds nothing names itself.
-//! It must never know files.
+//! the same options give the same bytes; with `poison`, every block that holds nothing names
+//! itself. It must never know files.
 
 use crate::error::{Error, Result};
 use crate::options::ImageOptions;
@@ -17,7 +17,8 @@ const CHUNK_BLOCKS: u64 = 64;
 /// [`ImageOptions::devices`].
 ///
 /// # Errors
-/// `BadInput` if an option is out of its range; `Corrupt` if the disk is too small; `Io`; `Stopped`.
+/// `BadInput` if an option is out of its range; `Corrupt` if the disk is too small; `Io`;
+/// `Stopped`.
 pub fn mkfs(task: &Task, options: &ImageOptions) -> Result<()> {
     let store = Store::format(task.machine(), options)?;
     if options.poison {

@@ -1,7 +1,8 @@
-//! The small types that every part of the engine shares: inode numbers, transactions, runs of blocks.
+//! The small types that every part of the engine shares: inode numbers, transactions, runs of
+//! blocks.
 //!
-//! Promises: plain values, ordered and printable, no behaviour beyond arithmetic. It must never know
-//! the machine, the medium or a path of the engine.
+//! Promises: plain values, ordered and printable, no behaviour beyond arithmetic. It must never
+//! know the machine, the medium or a path of the engine.
 
 use std::fmt;
 

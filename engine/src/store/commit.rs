@@ -43,10 +43,8 @@ impl Store {
             // B-4: data overwritten in place needs its barrier all the same.
             self.flush_devices(task)
         };
-        if let Err(error) = &result {
-            if !error.is_stopped() {
-                self.abort();
-            }
+        if result.as_ref().is_err_and(|error| !error.is_stopped()) {
+            self.abort();
         }
         drop(closed); // TXC.8
         result

@@ -9,12 +9,13 @@ use crate::types::Run;
 use machine::Task;
 use smallvec::SmallVec;
 
-/// Records of references that a change of one piece touches at most: it cuts one in three, and joins.
+/// Records of references that a change of one piece touches at most: it cuts one in three, and
+/// joins.
 const RECORDS_PER_PIECE: u64 = 4;
 
 impl Store {
-    /// Allocates up to `want` consecutive blocks for data, at least one, from what `reserve` promises
-    /// or the handle may have. The caller asks again for the rest.
+    /// Allocates up to `want` consecutive blocks for data, at least one, from what `reserve`
+    /// promises or the handle may have. The caller asks again for the rest.
     ///
     /// # Errors
     /// `NoSpace`; those of reading the free-space map.
@@ -102,8 +103,8 @@ impl Store {
         Ok(freed)
     }
 
-    /// Blocks that so many changes of neighbouring items of a tree take at most, as a rule: the first
-    /// copies a path; each further one splits or copies a node or two.
+    /// Blocks that so many changes of neighbouring items of a tree take at most, as a rule: the
+    /// first copies a path; each further one splits or copies a node or two.
     pub(super) fn blocks_for(&self, tree: Tree, changes: u64) -> u64 {
         let tree = self.tree(tree);
         if changes == 0 || (tree.root().is_empty() && changes == 1) {
@@ -145,8 +146,8 @@ impl Store {
         self.space.is_allocated(task, block)
     }
 
-    /// Blocks that are not allocated. Equal to what it was after mkfs once everything is deleted and
-    /// committed.
+    /// Blocks that are not allocated. Equal to what it was after mkfs once everything is deleted
+    /// and committed.
     pub fn free_blocks(&self) -> u64 {
         self.space.free_blocks()
     }

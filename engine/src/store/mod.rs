@@ -1,7 +1,7 @@
 //! The persistent half of the engine: what is on the medium, and how it changes atomically.
 //!
-//! Trees of items, free space, transactions and log trees. Everything above (files, pages, mappings,
-//! fsync) speaks to it in items and runs of blocks.
+//! Trees of items, free space, transactions and log trees. Everything above (files, pages,
+//! mappings, fsync) speaks to it in items and runs of blocks.
 //!
 //! ```text
 //! superblock ─┬─ FS, CSUM, REFS trees   key.rs items.rs nodes/ tree/
@@ -291,8 +291,8 @@ impl Store {
         self.tree(tree).edit(task)?.delete_range(task, &handle.claim(), from, to)
     }
 
-    /// Reserves, for a handle, the blocks that so many changes of neighbouring items take at most, so
-    /// that none of them fails for want of space.
+    /// Reserves, for a handle, the blocks that so many changes of neighbouring items take at most,
+    /// so that none of them fails for want of space.
     ///
     /// # Errors
     /// `NoSpace`: nothing was changed yet, and the operation can be refused.

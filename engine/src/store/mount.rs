@@ -24,7 +24,8 @@ impl Store {
     /// caller to pin and to replay.
     ///
     /// # Errors
-    /// `Corrupt` if there is no valid superblock, or one that the disk does not fit; `Io`; `Stopped`.
+    /// `Corrupt` if there is no valid superblock, or one that the disk does not fit; `Io`;
+    /// `Stopped`.
     pub fn mount(task: &Task, options: &MountOptions) -> Result<Rc<Store>> {
         let machine = task.machine();
         let request = Request::Read { device: DeviceId(0), block: 0, count: 2 };

@@ -97,7 +97,9 @@ pub(super) fn decode(key: Key, value: &[u8]) -> Result<Record> {
 fn set(task: &Task, tree: &Edit<'_>, handle: &Handle, run: Run, count: u32) -> Result<()> {
     // Cut the record that it lies in.
     if let Some(record) = covering(task, tree, run.block)? {
-        let (before, after) = (run.block - record.run.block, record.run.end() - run.end());
+        let before = run.block - record.run.block;
+        // Records of a damaged image may overlap; then the run may end after the record.
+        let after = record.run.end().saturating_sub(run.end());
         put(task, tree, handle, Run::new(record.run.block, before), record.count)?;
         put(task, tree, handle, Run::new(run.end(), after), record.count)?;
         if before == 0 {
@@ -109,10 +111,9 @@ fn set(task: &Task, tree: &Edit<'_>, handle: &Handle, run: Run, count: u32) -> R
     }
     // Join neighbours of the same count.
     let mut joined = run;
-    if let Some(before) = run.block.checked_sub(1) {
-        if let Some(left) = covering(task, tree, before)?.filter(|left| left.count == count) {
-            joined = Run::new(left.run.block, left.run.len_blocks + joined.len_blocks);
-        }
+    let before = run.block.saturating_sub(1);
+    if let Some(left) = covering(task, tree, before)?.filter(|left| left.count == count) {
+        joined = Run::new(left.run.block, left.run.len_blocks + joined.len_blocks);
     }
     if let Some(right) = covering(task, tree, run.end())?.filter(|right| right.count == count) {
         remove(task, tree, handle, right.run.block)?;

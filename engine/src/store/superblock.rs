@@ -6,8 +6,8 @@
 //!  32 sequence u64       40 generation u64    48 blocks u64  56 log_blocks u64
 //!  64 free u64           72 next_ino u64      80 leaf u16    82 log_trees u8   83 log_device u8
 //!  84 reserved u32 = 0   88 fs root 49       137 csum root 49     186 refs root 49
-//! 235 space root pointer 48                  283 log root pointer 48 (block 0 and generation 0: none)
-//! 331 reserved = 0      480 BLAKE3 of bytes 0..480
+//! 235 space root pointer 48                  283 log root pointer 48 (block 0 and generation 0:
+//! none) 331 reserved = 0      480 BLAKE3 of bytes 0..480
 //! ```
 //!
 //! Flags: 1 datasum, 2 datacow, 4 log device.
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::options::{ImageOptions, LEAF_MAX, LEAF_MIN, LOG_TREES_MAX};
 use crate::types::SECTOR_BYTES;
 use machine::Block;
+use std::rc::Rc;
 
 const MAGIC: &[u8; 8] = b"PFAILFS\0";
 const VERSION: u32 = 1;
@@ -53,6 +54,9 @@ pub struct Superblock {
     /// The block that names the log trees, if something was logged after the commit.
     pub log: Option<LogRoot>,
 }
+
+/// A superblock as decoded from one content.
+struct Decoded(Result<Superblock, &'static str>);
 
 /// Where the block that names the log trees stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -189,11 +193,13 @@ impl Superblock {
         let mut newest: Option<Superblock> = None;
         let mut damage = "it cannot be read";
         for (slot, copy) in copies.iter().enumerate() {
-            match Self::decode(copy.bytes()) {
+            // Remembered with the content: a campaign mounts the same copies over and over.
+            let decoded = copy.memo(|bytes| Rc::new(Decoded(Self::decode(bytes))));
+            match &decoded.0 {
                 Ok(copy) if copy.slot() != slot as u64 => damage = "it is in the other's place",
                 Ok(copy) => {
                     if newest.as_ref().is_none_or(|other| other.sequence < copy.sequence) {
-                        newest = Some(copy);
+                        newest = Some(copy.clone());
                     }
                 }
                 Err(what) => damage = what,

@@ -53,11 +53,11 @@ pub(crate) struct Transaction {
     pending: Rc<Cell<u64>>,
     pending_queue: WaitQueue,
     /// Handles by task, so that a task that joins twice holds one.
-    joined: Rc<RefCell<SmallVec<[(TaskId, Weak<Joined>); 4]>>>,
+    joined: RefCell<SmallVec<[(TaskId, Weak<Joined>); 4]>>,
 }
 
-/// Membership in the running transaction: it does not commit while a handle lives. Clones are nested
-/// joins of the same task.
+/// Membership in the running transaction: it does not commit while a handle lives. Clones are
+/// nested joins of the same task.
 #[derive(Clone)]
 pub struct Handle(Rc<Joined>);
 
@@ -93,8 +93,8 @@ impl Handle {
         self.0.reserve.add(blocks, self.is_urgent())
     }
 
-    /// Makes sure that at least `blocks` are reserved; returns how many were added, to be given back
-    /// with [`settle`](Self::settle) as far as they were not spent.
+    /// Makes sure that at least `blocks` are reserved; returns how many were added, to be given
+    /// back with [`settle`](Self::settle) as far as they were not spent.
     pub(crate) fn top_up(&self, blocks: u64) -> Result<u64> {
         let added = blocks.saturating_sub(self.0.reserve.blocks());
         self.0.reserve.add(added, self.is_urgent())?;
@@ -151,7 +151,7 @@ impl Transaction {
             gate: WaitQueue::new(machine),
             pending: Rc::default(),
             pending_queue: WaitQueue::new(machine),
-            joined: Rc::default(),
+            joined: RefCell::default(),
         }
     }
 
@@ -225,7 +225,8 @@ impl Transaction {
         Ok(closed)
     }
 
-    /// An ordered extent belongs to the running transaction until [`end_pending`](Self::end_pending).
+    /// An ordered extent belongs to the running transaction until
+    /// [`end_pending`](Self::end_pending).
     pub(crate) fn begin_pending(&self) {
         self.pending.set(self.pending.get() + 1);
     }

@@ -5,8 +5,8 @@
 //! time (RECLAIM); the others stay (E-2: what is under IO or dirty keeps its reference).
 //!
 //! Promises: what `load` returns agrees with the pointer that led to it (digest, place, generation,
-//! tree, level, bounds of keys). It must never know how trees change shape. The lifetime protocol of
-//! races.md §2 belongs here.
+//! tree, level, bounds of keys). It must never know how trees change shape. The lifetime protocol
+//! of races.md §2 belongs here.
 
 pub(crate) mod node;
 

@@ -8,11 +8,11 @@
 //! rest               zeros
 //! ```
 //!
-//! A node names its own block, so a misdirected write or read is noticed, and its tree and level, so
-//! that a pointer into the wrong tree is.
+//! A node names its own block, so a misdirected write or read is noticed, and its tree and level,
+//! so that a pointer into the wrong tree is.
 //!
-//! Promises: `decode(encode(n))` equals `n`; keys of a decoded node strictly ascend, it has at least
-//! one item and respects the sizes. It must never know other nodes.
+//! Promises: `decode(encode(n))` equals `n`; keys of a decoded node strictly ascend, it has at
+//! least one item and respects the sizes. It must never know other nodes.
 
 use crate::store::codec::{Reader, Writer};
 use crate::store::items::ITEM_BYTES_MAX;
@@ -272,12 +272,6 @@ impl Node {
                 Fill { items: children.len(), bytes: children.len() * CHILD_BYTES }
             }
         }
-    }
-
-    /// The fill of a node that holds the items of both.
-    pub(crate) fn fill_with(&self, other: &Node) -> Fill {
-        let (one, two) = (self.fill(), other.fill());
-        Fill { items: one.items + two.items, bytes: one.bytes + two.bytes }
     }
 
     /// The fill of an interior node with `grown` more (or, negative, fewer) children.

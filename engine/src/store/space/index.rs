@@ -6,8 +6,9 @@
 //! entries            count × pointer 48
 //! ```
 //!
-//! Level 0 points to bitmaps, level 1 to index blocks of level 0; `first` is the number of the first
-//! bitmap below. A device of at most 70 bitmaps (8.6 GiB) has one index block, the space root.
+//! Level 0 points to bitmaps, level 1 to index blocks of level 0; `first` is the number of the
+//! first bitmap below. A device of at most 70 bitmaps (8.6 GiB) has one index block, the space
+//! root.
 //!
 //! Promises: an index has exactly the entries that the size of the device asks for. It must never
 //! know bits.

@@ -3,8 +3,8 @@
 //! On the medium a tree of fixed shape: the space root (an index) points to bitmaps, on devices of
 //! more than 8.6 GiB through a second level. In memory bitmaps are loaded when they are needed.
 //!
-//! A free block is handed out only if no transaction that is not durable freed it (X-6, B-2), no log
-//! uses it (B-5) and no read of it is in flight.
+//! A free block is handed out only if no transaction that is not durable freed it (X-6, B-2), no
+//! log uses it (B-5) and no read of it is in flight.
 //!
 //! Promises: what was reserved can be allocated; a commit always finds place for its bitmaps;
 //! `free_blocks` counts exactly what is not allocated. It must never know what a block holds.

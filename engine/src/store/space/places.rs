@@ -1,7 +1,7 @@
 //! Where a tree's nodes go: blocks of the data device that commits own, blocks of the data device
 //! that the log borrows, or blocks of the log device.
 
-use super::{Blocks, Claim, Pick, Reserve, Space};
+use super::{Blocks, Claim, Pick, Space};
 use crate::error::{Error, Result};
 use crate::types::Run;
 use machine::Task;
@@ -194,13 +194,5 @@ impl Space {
             };
             self.load_map(task, missing)?;
         }
-    }
-}
-
-/// A claim without a reserve, for what must go on.
-impl Claim<'static> {
-    /// Takes what is available, the kept blocks included.
-    pub(crate) fn urgent(generation: u64) -> Claim<'static> {
-        Claim { reserve: None::<&Reserve>, is_urgent: true, generation }
     }
 }

@@ -311,8 +311,9 @@ fn store_freed_blocks_are_discarded_after_the_superblock() {
     });
     assert!(covered, "the freed run is discarded");
     for discard in discards {
-        let supers = requests.iter().filter(|r| r.note.what == "super" && r.completed.is_some());
-        let last = supers.filter(|r| r.submitted < discard.submitted).next_back().unwrap();
+        let mut supers =
+            requests.iter().filter(|r| r.note.what == "super" && r.completed.is_some());
+        let last = supers.rfind(|r| r.submitted < discard.submitted).unwrap();
         assert!(last.completed.unwrap() < discard.submitted, "discard-before-commit");
         let between = requests.iter().filter(|r| r.note.what == "tree node");
         assert!(

@@ -4,8 +4,8 @@
 //! durable stays as it is until the superblock points to the new root. `read` (here) finds, `edit`
 //! changes, `write` puts a changed tree on the medium.
 //!
-//! Promises: a change that fails has changed nothing; all blocks and nodes that it needs are at hand
-//! before it begins. It must never know what items mean.
+//! Promises: a change that fails has changed nothing; all blocks and nodes that it needs are at
+//! hand before it begins. It must never know what items mean.
 
 pub(crate) mod edit;
 mod read;

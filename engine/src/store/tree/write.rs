@@ -1,5 +1,5 @@
-//! Putting the changed nodes of a tree on the medium, children before parents, as a parent holds the
-//! digests of its children.
+//! Putting the changed nodes of a tree on the medium, children before parents, as a parent holds
+//! the digests of its children.
 
 use super::BTree;
 use crate::error::Result;
