@@ -213,7 +213,8 @@ impl Oracle {
             let sizes = self.sizes_during(file, id);
             sizes.is_none_or(|sizes| sizes.iter().any(|&size| size <= span.offset))
         };
-        Truth { yes: truth.yes, no: files.iter().any(at_the_end) }
+        let unchecked = !self.promises.direct_align_of_holes;
+        Truth { yes: truth.yes, no: unchecked || files.iter().any(at_the_end) }
     }
 
     /// Folds a condition over the sizes that source and target may have had.
