@@ -106,7 +106,7 @@ proptest! {
         let mut seen = Shown { nlink: 1, ..Shown::default() };
         for (path, size) in [PathId(0), PathId(1)].into_iter().zip(sizes) {
             seen.names.push(path);
-            seen.files.insert(path, (size.min(1 << 24), Vec::new()));
+            seen.files.insert(path, (size.min(1 << 17), Vec::new()));
         }
         for cut in 1..now + 2 {
             let _ = oracle.judge(Moment(cut), &seen);
