@@ -3,3 +3,6 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod bench;
+pub mod explore;
+pub mod model;
+pub mod script;

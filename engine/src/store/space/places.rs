@@ -54,7 +54,9 @@ impl LogDevice {
 
     fn take(&self, count: usize) -> Result<Blocks> {
         let mut busy = self.busy.borrow_mut();
-        let free = busy.iter().enumerate().filter(|(_, busy)| !**busy).map(|(at, _)| at as u64);
+        // Block 0 stays out: as a root pointer it means an empty tree.
+        let free = busy.iter().enumerate().skip(1);
+        let free = free.filter(|(_, busy)| !**busy).map(|(at, _)| at as u64);
         let blocks: Blocks = free.take(count).collect();
         if blocks.len() < count {
             let (wanted, available) = (count as u64, blocks.len() as u64);
