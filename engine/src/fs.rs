@@ -118,11 +118,13 @@ impl Fs {
         Ok(File::new(self, inode))
     }
 
-    /// Makes dirty data of all files durable, and everything else that changed.
+    /// Makes dirty data of all files durable, and everything else that changed. Files without a name
+    /// that nobody uses any more are deleted first.
     ///
     /// # Errors
     /// Those of writing and of committing.
     pub fn sync(&self, task: &Task) -> Result<()> {
+        self.reap_orphans(task)?;
         crate::paths::fsync::sync(self, task)
     }
 

@@ -50,12 +50,17 @@ impl Fs {
         Ok(())
     }
 
-    /// Finishes what the orphan items of the image say, as a mount does after the log was replayed.
+    /// Finishes what the orphan items of the image say, as a mount does after the log was replayed:
+    /// when it returns, that is durable.
     ///
     /// # Errors
     /// `Corrupt`; those of trees.
     pub fn finish_orphans(&self, task: &Task) -> Result<()> {
-        for (ino, orphan) in self.orphan_items(task)? {
+        let orphans = self.orphan_items(task)?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        for (ino, orphan) in orphans {
             let inode = match self.iget(task, ino) {
                 Err(Error::Refused(Errno::ENOENT)) => {
                     return Err(damaged(ino, "it has no inode"));
@@ -70,7 +75,8 @@ impl Fs {
                 OrphanItem::Truncate { size } => self.finish_truncate(task, &inode, size)?,
             }
         }
-        self.reap_orphans(task)
+        self.reap_orphans(task)?;
+        self.store().commit(task)
     }
 
     /// Goes on with a truncate of an earlier mount.
