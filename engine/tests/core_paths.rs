@@ -2,7 +2,7 @@
 
 mod core_support;
 
-use core_support::{Rig, make};
+use core_support::Rig;
 use engine::error::{Errno, Error};
 use engine::inode::span::Span;
 use engine::options::{ImageOptions, MountOptions};
@@ -220,7 +220,7 @@ fn data_survive_every_path_and_a_remount() {
                 let used = fs.clone();
                 let (ino, bytes) = rig
                     .run(move |task| {
-                        let file = make(&used, task, "f")?;
+                        let file = used.create(task, "f")?;
                         let mut model = Model { fs: used, file, bytes: Vec::new(), next: 0 };
                         let mut dice = Dice::new(seed);
                         for _ in 0..30 {
@@ -248,7 +248,7 @@ fn direct_io_wants_sectors() {
     let rig = Rig::new(&ImageOptions::default());
     let fs = rig.mount(&MountOptions::default());
     rig.run(move |task| {
-        let file = make(&fs, task, "f")?;
+        let file = fs.create(task, "f")?;
         let refused = |result: engine::Result<usize>| {
             assert_eq!(result, Err(Error::Refused(Errno::EINVAL)));
         };
@@ -273,7 +273,7 @@ fn a_full_device_refuses_and_recovers() {
     let rig = Rig::new(&ImageOptions { blocks: 64, ..ImageOptions::default() });
     let fs = rig.mount(&MountOptions::default());
     rig.run(move |task| {
-        let file = make(&fs, task, "f")?;
+        let file = fs.create(task, "f")?;
         let mut written = 0;
         let error = loop {
             match file.write(task, written, &[9; 4096], Sync::None) {

@@ -5,14 +5,11 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+use engine::Fs;
 use engine::defects::Defects;
 use engine::error::Result;
 use engine::mkfs::mkfs;
 use engine::options::{ImageOptions, MountOptions};
-use engine::store::items::{DirEntry, DirItem, FileKind};
-use engine::store::{InodeItem, Tree};
-use engine::types::Ino;
-use engine::{File, Fs};
 use machine::choosers::RoundRobin;
 use machine::disk::BlockSource;
 use machine::medium::Medium;
@@ -118,31 +115,6 @@ fn config() -> Config {
 
 fn sources(media: &[Rc<RefCell<Medium>>]) -> Vec<Rc<dyn BlockSource>> {
     media.iter().map(|medium| medium.clone() as Rc<dyn BlockSource>).collect()
-}
-
-/// A new file, put into the tree by hand.
-pub fn make(fs: &Fs, task: &Task, name: &str) -> Result<File> {
-    let store = fs.store();
-    let image = store.superblock().image;
-    let handle = fs.join(task)?;
-    let ino = store.allocate_ino(&handle);
-    let flags = if image.datasum { 0 } else { InodeItem::NODATASUM }
-        | if image.datacow { 0 } else { InodeItem::NODATACOW };
-    let item = InodeItem {
-        mode: FileKind::Regular.mode_bits() | 0o644,
-        nlink: 1,
-        flags,
-        generation: handle.generation(),
-        ..InodeItem::default()
-    };
-    store.put(task, &handle, Tree::Fs, InodeItem::key(ino), &item.encode())?;
-    let mut entries = DirItem::default();
-    let name = name.as_bytes();
-    let kind = FileKind::Regular;
-    entries.entries.push(DirEntry { ino, kind, name: name.into() });
-    store.put(task, &handle, Tree::Fs, DirItem::key(Ino::ROOT, name), &entries.encode())?;
-    drop(handle);
-    Ok(File::new(fs, fs.iget(task, ino)?))
 }
 
 /// What a sector that is written holds: its file and place, and which write.
