@@ -14,7 +14,7 @@ use machine::Task;
 
 /// How much one transaction changes at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ChunkLimit {
+struct ChunkLimit {
     extents: u64,
     blocks: u64,
 }
@@ -32,12 +32,12 @@ pub(super) struct Chunk {
 
 impl ChunkLimit {
     /// What the blocks that are kept for deletions suffice for.
-    pub(super) const SMALLEST: ChunkLimit = ChunkLimit { extents: 1, blocks: 4 };
+    const SMALLEST: ChunkLimit = ChunkLimit { extents: 1, blocks: 4 };
 }
 
 impl Fs {
     /// The limit of this image. Small nodes make small files take several transactions.
-    pub(super) fn chunk_limit(&self) -> ChunkLimit {
+    fn chunk_limit(&self) -> ChunkLimit {
         match u64::from(self.store().superblock().image.leaf) {
             0 => ChunkLimit { extents: 64, blocks: 4096 },
             leaf => ChunkLimit { extents: leaf, blocks: 4 * leaf },
@@ -46,7 +46,7 @@ impl Fs {
 
     /// The last part of `blocks` that fits one transaction. What lies there does not change: RL W
     /// and ML W of it are held, and nothing of it is in flight.
-    pub(super) fn last_chunk(
+    fn last_chunk(
         &self,
         task: &Task,
         inode: &Inode,
@@ -59,7 +59,7 @@ impl Fs {
 
     /// Changes of items that dropping a chunk takes at most: of extents, their edges and their
     /// reference counts, of checksums, of the inode and its orphan record.
-    pub(super) fn changes_of(&self, chunk: Chunk) -> u64 {
+    fn changes_of(&self, chunk: Chunk) -> u64 {
         4 * chunk.extents + self.store().metadata_for(chunk.blocks) + 4
     }
 
@@ -72,9 +72,40 @@ impl Fs {
         self.join_with(task, changes, false)
     }
 
-    /// As [`join_for`](Self::join_for), for what frees space: from what is kept for that.
+    /// As [`join_for`](Self::join_for), for what frees space: from what is kept for that. Whoever
+    /// frees space does with less than the worst case if there is no more.
+    ///
+    /// # Errors
+    /// Those of committing.
     pub(super) fn join_freeing(&self, task: &Task, changes: u64) -> Result<Handle> {
-        self.join_with(task, changes, true)
+        match self.join_with(task, changes, true) {
+            Err(Error::NoSpace { .. }) => {
+                let handle = self.join(task)?;
+                handle.set_freeing();
+                Ok(handle)
+            }
+            joined => joined,
+        }
+    }
+
+    /// Joins for dropping the last part of `blocks`: as much as there is room for, but something.
+    /// Nothing of `blocks` changes meanwhile, as for [`last_chunk`].
+    ///
+    /// # Errors
+    /// Those of committing and of reading trees.
+    pub(super) fn join_chunk(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        blocks: Blocks,
+    ) -> Result<(Handle, Chunk)> {
+        let chunk = self.last_chunk(task, inode, blocks, self.chunk_limit())?;
+        match self.join_with(task, self.changes_of(chunk), true) {
+            Err(Error::NoSpace { .. }) => {}
+            joined => return Ok((joined?, chunk)),
+        }
+        let chunk = self.last_chunk(task, inode, blocks, ChunkLimit::SMALLEST)?;
+        Ok((self.join_freeing(task, self.changes_of(chunk))?, chunk))
     }
 
     fn join_with(&self, task: &Task, changes: u64, frees: bool) -> Result<Handle> {

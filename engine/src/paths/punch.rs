@@ -9,9 +9,9 @@
 //! know names.
 
 use super::arguments::check_allocation;
-use super::chunk::{Chunk, ChunkLimit};
+use super::chunk::Chunk;
 use crate::classes::kind;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::extents::ExtentState;
@@ -123,17 +123,9 @@ impl Fs {
     /// the range is cached or in flight.
     fn drop_range(&self, task: &Task, inode: &Rc<Inode>, range: Blocks) -> Result<()> {
         let mut rest = range;
-        let mut limit = self.chunk_limit();
         loop {
             task.site(&DROP, object(inode, rest.start), Access::Write)?;
-            let chunk = self.last_chunk(task, inode, rest, limit)?;
-            let handle = match self.join_freeing(task, self.changes_of(chunk)) {
-                Err(Error::NoSpace { .. }) if limit != ChunkLimit::SMALLEST => {
-                    limit = ChunkLimit::SMALLEST;
-                    continue;
-                }
-                other => other?,
-            };
+            let (handle, chunk) = self.join_chunk(task, inode, rest)?;
             let _ext = self.write_extents(task, inode)?;
             let dropped = self.punch_chunk(task, &handle, inode, chunk);
             dropped.inspect_err(|_| self.abort())?;

@@ -5,7 +5,7 @@
 //! mount finishes it; a full device can be emptied. It must never know names.
 
 use super::arguments::check_size;
-use super::chunk::{Chunk, ChunkLimit};
+use super::chunk::Chunk;
 use crate::classes::kind;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
@@ -131,18 +131,10 @@ impl Fs {
         began: Option<TransactionId>,
     ) -> Result<()> {
         let all = Blocks::new(ending.size().div_ceil(BLOCK_BYTES), BLOCKS_END);
-        let mut limit = self.chunk_limit();
         let mut began = began;
         loop {
             task.site(&DROP, object(inode), Access::Write)?;
-            let chunk = self.last_chunk(task, inode, all, limit)?;
-            let handle = match self.join_freeing(task, self.changes_of(chunk)) {
-                Err(Error::NoSpace { .. }) if limit != ChunkLimit::SMALLEST => {
-                    limit = ChunkLimit::SMALLEST;
-                    continue;
-                }
-                other => other?,
-            };
+            let (handle, chunk) = self.join_chunk(task, inode, all)?;
             let _ext = self.write_extents(task, inode)?;
             let dropped = self.drop_chunk(task, &handle, inode, chunk, ending, began);
             dropped.inspect_err(|_| self.abort())?;
