@@ -1,5 +1,30 @@
 //! The harness: programs, targets, execution, cuts, recovery, verdicts, findings.
+//!
+//! Data flows one way: a [`program`] is executed ([`execution`]) on a [`target`], the power is cut
+//! ([`cuts`]), each crash state recovered ([`recovery`]) and judged ([`verdict`]), and what is wrong
+//! becomes a [`finding`] that replays ([`replay`]) and is made small ([`minimize`]). [`session`] is that
+//! whole line for one program; [`campaign`] and [`explore`] repeat it; [`commands`] are the verbs.
+//!
+//! It alone knows machine, engine and oracle.
 
+pub mod bench;
+pub mod campaign;
+mod clock;
+pub mod commands;
 pub mod conform;
+pub mod cuts;
+pub mod execution;
+pub mod explore;
+pub mod finding;
+pub mod fuzzing;
+pub mod images;
+mod knobs;
+pub mod lanes;
+pub mod minimize;
 pub mod program;
+pub mod recovery;
+pub mod replay;
+pub mod seen;
+pub mod session;
 pub mod target;
+pub mod verdict;

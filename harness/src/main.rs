@@ -1,2 +1,76 @@
-//! The `powerfail` command.
-fn main() {}
+//! The `powerfail` command: parses the line, calls the library, prints, and exits with 0 as expected,
+//! 1 for a violation or an unexpected verdict, 2 for bad usage or input, 3 if the environment lacks
+//! something.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use harness::commands::{self, Exit};
+use std::process::ExitCode;
+
+/// Finds crash-consistency bugs: concurrent programs on a storage engine, controlled interleavings,
+/// power cuts, and an oracle.
+#[derive(Parser)]
+#[command(name = "powerfail", version, about, propagate_version = true)]
+struct Line {
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON document on standard output.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a campaign of generated programs from an empty corpus.
+    Run(commands::run::Arguments),
+    /// Run program files as they say and compare with what they expect.
+    Replay(commands::replay::Arguments),
+    /// Find the smallest program that shows the same violation as a finding.
+    Minimize(commands::minimize::Arguments),
+    /// Run every schedule of a program within a preemption bound, and judge every crash state.
+    Explore(commands::explore::Arguments),
+    /// Run programs on a directory of a mounted file system and compare with the oracle.
+    Conform(commands::conform::Arguments),
+    /// Switch on each historical defect and see whether it is found.
+    Defects(commands::defects::Arguments),
+    /// Make an image file.
+    Mkfs(commands::image::MkfsArguments),
+    /// Check an image file.
+    Fsck(commands::image::FsckArguments),
+    /// Show what is in an image file.
+    Dump(commands::image::DumpArguments),
+    /// Measure speed and memory.
+    Bench(commands::bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    let json = line.format == Format::Json;
+    let result = match line.verb {
+        Verb::Run(arguments) => commands::run::run(&arguments, json),
+        Verb::Replay(arguments) => commands::replay::run(&arguments, json),
+        Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
+        Verb::Explore(arguments) => commands::explore::run(&arguments, json),
+        Verb::Conform(arguments) => commands::conform::run(&arguments, json),
+        Verb::Defects(arguments) => commands::defects::run(&arguments, json),
+        Verb::Mkfs(arguments) => commands::image::mkfs(&arguments, json),
+        Verb::Fsck(arguments) => commands::image::fsck(&arguments, json),
+        Verb::Dump(arguments) => commands::image::dump(&arguments),
+        Verb::Bench(arguments) => commands::bench::run(&arguments, json),
+    };
+    match result {
+        Ok(Exit::Expected) => ExitCode::SUCCESS,
+        Ok(Exit::Violation) => ExitCode::from(1),
+        Err(failure) => {
+            commands::complain(&failure);
+            ExitCode::from(failure.code())
+        }
+    }
+}

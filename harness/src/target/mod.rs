@@ -5,6 +5,7 @@
 //! operations run inside fibres of the machine, and a directory of a mounted kernel file system
 //! ([`kernel`]). What it must never know: which results are allowed; that is the oracle's.
 
+pub mod engine;
 pub mod kernel;
 mod snapshot;
 

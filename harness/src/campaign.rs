@@ -1,0 +1,283 @@
+//! Campaigns: generated programs, one after the other, until the time or the number is up.
+//!
+//! Program `i` of seed `s` is a function of `(s, i)` alone, whatever the number of workers and
+//! whatever was found before; so is its verdict.
+
+use crate::clock::Stopwatch;
+use crate::cuts::{Plan, Totals};
+use crate::finding::Finding;
+use crate::fuzzing::feedback::Seen as Coverage;
+use crate::minimize;
+use crate::program::{self, Kind, Program, SwarmMask};
+use crate::session::Session;
+use machine::choosers::Dice;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// What a campaign does.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time after which it ends.
+    pub seconds: Option<f64>,
+    /// Programs after which it ends.
+    pub programs: Option<u64>,
+    /// What the programs are derived from.
+    pub seed: u64,
+    /// Defects switched on in every program.
+    pub defects: Vec<String>,
+    /// Workers.
+    pub jobs: u32,
+    /// Whether it ends at the first finding.
+    pub stop_at_first: bool,
+    /// Where findings are written, as soon as they are there.
+    pub out: Option<PathBuf>,
+    /// Cuts and states of each program.
+    pub plan: Plan,
+    /// Whether findings are minimized before they are shown.
+    pub minimize: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            seconds: None,
+            programs: None,
+            seed: 1,
+            defects: Vec::new(),
+            jobs: 1,
+            stop_at_first: false,
+            out: None,
+            plan: Plan::campaign(),
+            minimize: true,
+        }
+    }
+}
+
+/// What was done so far.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Programs executed.
+    pub programs: u64,
+    /// Operations performed.
+    pub operations: u64,
+    /// Decisions taken.
+    pub decisions: u64,
+    /// What was judged.
+    pub totals: Totals,
+    /// Findings that are the same as an earlier one.
+    pub repeated: u64,
+    /// Programs that could not be executed, with the last reason: a bug of ours.
+    pub refused: u64,
+    /// The last reason.
+    pub refusal: Option<String>,
+    /// Seconds since the start.
+    pub seconds: f64,
+}
+
+/// A finding as a campaign keeps it.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The minimized finding.
+    pub finding: Finding,
+    /// Its signature.
+    pub signature: String,
+    /// The index of the program that showed it first.
+    pub program: u64,
+    /// Programs executed until then.
+    pub programs_until: u64,
+    /// Seconds until then.
+    pub seconds_until: f64,
+    /// How often it was seen.
+    pub count: u64,
+    /// Where it was written.
+    pub file: Option<PathBuf>,
+}
+
+/// The end of a campaign.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was done.
+    pub stats: Stats,
+    /// What was found, one for each signature, in the order of discovery.
+    pub findings: Vec<Kept>,
+    /// Whether it was interrupted.
+    pub interrupted: bool,
+    /// Interleaving pairs and state classes seen.
+    pub coverage: Coverage,
+}
+
+/// What a worker tells.
+enum News {
+    Done { programs: u64, operations: u64, decisions: u64, totals: Totals },
+    Refused(String),
+    Found { index: u64, finding: Box<Finding> },
+    Coverage(Box<Coverage>),
+}
+
+/// Programs after which a worker tells what it did.
+const BATCH: u64 = 32;
+
+/// What the engine answers with EOPNOTSUPP today: user buffers that are themselves mappings.
+const NOT_BUILT: [Kind; 2] = [Kind::DirectWriteFrom, Kind::DirectReadInto];
+
+/// The program of an index.
+pub fn program(seed: u64, index: u64, defects: &[String]) -> Program {
+    let mut dice = program::Dice::new(mix(seed, index));
+    let mut mask = SwarmMask::draw(&mut dice);
+    for kind in NOT_BUILT {
+        mask.kinds &= !(1 << kind as u64);
+    }
+    let mut program = program::generate(&mut dice, &mask);
+    program.defects = defects.to_vec();
+    program
+}
+
+/// A seed for the index: neighbours share nothing (the finalizer of SplitMix64).
+fn mix(seed: u64, index: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index.wrapping_add(0x632b_e59b_d9b4_e019);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Runs a campaign. `stop` ends it early; `progress` is called a few times a second at most.
+pub fn run(
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Stats, &[Kept]),
+) -> Report {
+    let clock = Stopwatch::start();
+    let over = AtomicBool::new(false);
+    let mut report = Report::default();
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(256);
+        let jobs = options.jobs.max(1);
+        for job in 0..jobs {
+            let (sender, over) = (sender.clone(), &over);
+            scope.spawn(move || worker(options, u64::from(job), &clock, stop, over, &sender));
+        }
+        drop(sender);
+        while let Ok(news) = receiver.recv() {
+            let found = matches!(news, News::Found { .. });
+            report.take(news, options, &clock);
+            if found && options.stop_at_first {
+                over.store(true, Ordering::Relaxed);
+            }
+            report.stats.seconds = clock.seconds();
+            progress(&report.stats, &report.findings);
+        }
+    });
+    report.stats.seconds = clock.seconds();
+    report.interrupted = stop.load(Ordering::Relaxed);
+    report
+}
+
+impl Report {
+    fn take(&mut self, news: News, options: &Options, clock: &Stopwatch) {
+        match news {
+            News::Done { programs, operations, decisions, totals } => {
+                self.stats.programs += programs;
+                self.stats.operations += operations;
+                self.stats.decisions += decisions;
+                self.stats.totals.add(&totals);
+            }
+            News::Refused(reason) => {
+                self.stats.refused += 1;
+                self.stats.refusal = Some(reason);
+            }
+            News::Coverage(coverage) => self.coverage.merge(&coverage),
+            News::Found { index, finding } => self.found(index, *finding, options, clock),
+        }
+    }
+
+    fn found(&mut self, index: u64, finding: Finding, options: &Options, clock: &Stopwatch) {
+        let signature = finding.wrong.signature();
+        if let Some(known) = self.findings.iter_mut().find(|kept| kept.signature == signature) {
+            known.count += 1;
+            self.stats.repeated += 1;
+            return;
+        }
+        let file = options.out.as_ref().and_then(|folder| finding.write(folder).ok());
+        self.findings.push(Kept {
+            finding,
+            signature,
+            program: index,
+            programs_until: self.stats.programs,
+            seconds_until: clock.seconds(),
+            count: 1,
+            file,
+        });
+    }
+}
+
+fn worker(
+    options: &Options,
+    job: u64,
+    clock: &Stopwatch,
+    stop: &AtomicBool,
+    over: &AtomicBool,
+    sender: &mpsc::SyncSender<News>,
+) {
+    let mut session = Session::default();
+    let mut coverage = Coverage::default();
+    let mut known: BTreeMap<String, u64> = BTreeMap::new();
+    let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+    let (mut programs, mut operations, mut decisions) = (0, 0, 0);
+    let mut totals = Totals::default();
+    let mut index = job;
+    loop {
+        let done = options.programs.is_some_and(|most| index >= most);
+        let halted = stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
+        if done || halted || clock.exceeds(budget) {
+            break;
+        }
+        let program = Rc::new(program(options.seed, index, &options.defects));
+        let shown = session.run(&program, &options.plan, mix(options.seed, !index));
+        match shown {
+            Err(reason) => drop(sender.send(News::Refused(reason))),
+            Ok(shown) => {
+                programs += 1;
+                operations += shown.executed.operations;
+                decisions += shown.executed.decisions;
+                totals.add(&shown.totals);
+                coverage.collect(session.executor(), &program, &shown);
+                if let Some(finding) = shown.finding {
+                    let finding = first_of_kind(&mut session, finding, &mut known, options);
+                    drop(sender.send(News::Found { index, finding: Box::new(finding) }));
+                }
+            }
+        }
+        if programs >= BATCH {
+            drop(sender.send(News::Done { programs, operations, decisions, totals }));
+            (programs, operations, decisions, totals) = (0, 0, 0, Totals::default());
+        }
+        index += u64::from(options.jobs.max(1));
+    }
+    drop(sender.send(News::Done { programs, operations, decisions, totals }));
+    drop(sender.send(News::Coverage(Box::new(coverage))));
+}
+
+/// Minimizes a finding, if it is the first of its signature that this worker sees.
+fn first_of_kind(
+    session: &mut Session,
+    finding: Finding,
+    known: &mut BTreeMap<String, u64>,
+    options: &Options,
+) -> Finding {
+    let count = known.entry(finding.wrong.signature()).or_default();
+    *count += 1;
+    if *count > 1 || !options.minimize {
+        return finding;
+    }
+    let effort = minimize::Effort::default();
+    minimize::minimize(session, &finding, effort, &mut |_| {}).finding
+}
+
+/// Dice for a decision of a campaign outside of any execution.
+pub fn dice(seed: u64) -> Dice {
+    Dice::new(seed)
+}

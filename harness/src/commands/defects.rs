@@ -1,0 +1,132 @@
+//! `powerfail defects`: is each historical defect found, from an empty corpus?
+
+use super::{Exit, Failure, bar, interruptible, print_json, say};
+use crate::campaign::{self, Options};
+use clap::Args;
+use comfy_table::Table;
+use engine::defects::{Defect, Family};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+/// Which defects, and for how long.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Only this family.
+    #[arg(long, value_name = "F")]
+    family: Option<String>,
+    /// Only these.
+    #[arg(long = "defect", value_name = "D")]
+    defects: Vec<String>,
+    /// Seconds for each, at most.
+    #[arg(long, value_name = "N", default_value_t = 60.0)]
+    seconds: f64,
+    /// What the programs are derived from.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Write the findings to this folder.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    family: &'static str,
+    found: bool,
+    kind: Option<String>,
+    guarantee: Option<String>,
+    programs: u64,
+    seconds: f64,
+    operations: Option<usize>,
+    tasks: Option<usize>,
+    file: Option<PathBuf>,
+}
+
+/// Switches each defect on and runs a campaign until it is found; exit 1 if one is not.
+///
+/// # Errors
+/// No such family or defect.
+pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    let chosen = chosen(arguments)?;
+    let stop = interruptible();
+    let bar = bar(Some(chosen.len() as u64));
+    let mut rows = Vec::new();
+    for defect in chosen {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        bar.set_message(defect.name());
+        let options = Options {
+            seconds: Some(arguments.seconds),
+            seed: arguments.seed,
+            defects: vec![defect.name().to_string()],
+            stop_at_first: true,
+            out: arguments.out.clone(),
+            ..Options::default()
+        };
+        let report = campaign::run(&options, &stop, &mut |_, _| {});
+        let first = report.findings.first();
+        let program = first.map(|kept| &kept.finding.program);
+        rows.push(Row {
+            name: defect.name(),
+            family: defect.family().name(),
+            found: first.is_some(),
+            kind: first.map(|kept| kept.finding.wrong.kind.clone()),
+            guarantee: first.map(|kept| format!("G-{}", kept.finding.wrong.guarantee)),
+            programs: first.map_or(report.stats.programs, |kept| kept.program + 1),
+            seconds: first.map_or(report.stats.seconds, |kept| kept.seconds_until),
+            operations: program.map(|program| program.operation_count()),
+            tasks: program.map(|program| program.tasks.len()),
+            file: first.and_then(|kept| kept.file.clone()),
+        });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    match json {
+        true => print_json(&rows),
+        false => print_text(&rows),
+    }
+    let all = rows.iter().all(|row| row.found);
+    Ok(if all { Exit::Expected } else { Exit::Violation })
+}
+
+fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
+    let family = match &arguments.family {
+        None => None,
+        Some(name) => Some(Family::by_name(name).ok_or_else(|| {
+            let known: Vec<&str> = Family::ALL.iter().map(|family| family.name()).collect();
+            Failure::Input(format!("failed to find family {name:?}; there are {}", known.join(", ")))
+        })?),
+    };
+    let mut chosen = Vec::new();
+    for name in &arguments.defects {
+        let defect = Defect::by_name(name).map_err(|error| Failure::Input(error.to_string()))?;
+        chosen.push(defect);
+    }
+    if chosen.is_empty() {
+        chosen.extend(Defect::ALL);
+    }
+    chosen.retain(|defect| family.is_none_or(|family| defect.family() == family));
+    Ok(chosen)
+}
+
+fn print_text(rows: &[Row]) {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["defect", "family", "found", "programs", "seconds", "operations"]);
+    for row in rows {
+        let found = row.kind.clone().unwrap_or_else(|| "MISSED".to_string());
+        table.add_row([
+            row.name.to_string(),
+            row.family.to_string(),
+            found,
+            row.programs.to_string(),
+            format!("{:.1}", row.seconds),
+            row.operations.map_or(String::new(), |count| count.to_string()),
+        ]);
+    }
+    say(&table.to_string());
+    let found = rows.iter().filter(|row| row.found).count();
+    say(&format!("{found} of {} found", rows.len()));
+}

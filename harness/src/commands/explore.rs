@@ -1,0 +1,121 @@
+//! `powerfail explore`: every schedule within a bound.
+
+use super::{Exit, Failure, bar, interruptible, print_json, read_program, say};
+use crate::clock::Stopwatch;
+use crate::explore::{self, Bounds, Explored};
+use crate::session::Session;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What is explored.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// A program file.
+    file: PathBuf,
+    /// Preemptions at most.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    preemptions: u32,
+    /// Schedules at most.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    schedules: u64,
+    /// Write the violation to this folder.
+    #[arg(long, value_name = "DIR", default_value = "findings")]
+    out: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Document {
+    file: PathBuf,
+    verdict: &'static str,
+    kind: Option<String>,
+    pmin: Option<u32>,
+    preemptions: u32,
+    schedules: u64,
+    cuts: u64,
+    crash_states: u64,
+    recoveries: u64,
+    exhausted: bool,
+    seconds: f64,
+    finding: Option<PathBuf>,
+}
+
+/// Explores; exit 1 if a violation is reachable or nothing can be said.
+///
+/// # Errors
+/// A file that cannot be read, parsed or executed.
+pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    let program = read_program(&arguments.file)?;
+    let mut session = Session::default();
+    let stop = interruptible();
+    let clock = Stopwatch::start();
+    let bar = bar(None);
+    let bounds =
+        Bounds { preemptions: arguments.preemptions, schedules: arguments.schedules };
+    let explored = explore::explore(&mut session, &program, bounds, &stop, &mut |so_far| {
+        if so_far.schedules % 64 == 0 {
+            let states = so_far.totals.crash_states;
+            bar.set_message(format!("{} schedules, {states} crash states", so_far.schedules));
+        }
+    })
+    .map_err(Failure::Input)?;
+    bar.finish_and_clear();
+    let document = document(arguments, &explored, clock.seconds())?;
+    if json {
+        print_json(&document);
+    } else {
+        print_text(&document, &explored);
+    }
+    let fine = document.verdict == "unreachable";
+    Ok(if fine { Exit::Expected } else { Exit::Violation })
+}
+
+fn document(
+    arguments: &Arguments,
+    explored: &Explored,
+    seconds: f64,
+) -> Result<Document, Failure> {
+    let finding = match &explored.finding {
+        None => None,
+        Some(finding) => Some(finding.write(&arguments.out).map_err(|error| {
+            Failure::Input(format!("failed to write to {}: {error}", arguments.out.display()))
+        })?),
+    };
+    let verdict = match (&explored.finding, explored.exhausted) {
+        (Some(_), _) => "reachable",
+        (None, true) => "unreachable",
+        (None, false) => "inconclusive",
+    };
+    Ok(Document {
+        file: arguments.file.clone(),
+        verdict,
+        kind: explored.finding.as_ref().map(|finding| finding.wrong.kind.clone()),
+        pmin: explored.pmin,
+        preemptions: arguments.preemptions,
+        schedules: explored.schedules,
+        cuts: explored.totals.cuts,
+        crash_states: explored.totals.crash_states,
+        recoveries: explored.totals.recoveries,
+        exhausted: explored.exhausted,
+        seconds,
+        finding,
+    })
+}
+
+fn print_text(document: &Document, explored: &Explored) {
+    say(&format!(
+        "{}: {} schedules, {} cuts, {} crash states, {} recoveries in {:.1} s",
+        document.verdict,
+        document.schedules,
+        document.cuts,
+        document.crash_states,
+        document.recoveries,
+        document.seconds
+    ));
+    if let (Some(pmin), Some(finding)) = (document.pmin, &explored.finding) {
+        say(&format!("with {pmin} preemptions: {}", finding.wrong));
+    }
+    if let Some(file) = &document.finding {
+        say(&format!("replay: powerfail replay {}", file.display()));
+    }
+}

@@ -1,0 +1,199 @@
+//! `powerfail run`: a campaign.
+
+use super::{Exit, Failure, bar, interruptible, print_json, say};
+use crate::campaign::{self, Kept, Options, Report, Stats};
+use crate::cuts::Plan;
+use clap::Args;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// What a campaign is told.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// End after this many seconds.
+    #[arg(long, value_name = "N")]
+    seconds: Option<f64>,
+    /// End after this many programs.
+    #[arg(long, value_name = "N")]
+    programs: Option<u64>,
+    /// What the programs are derived from.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Switch a historical defect of the engine on; may be repeated.
+    #[arg(long = "defect", value_name = "D")]
+    defects: Vec<String>,
+    /// Workers.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    jobs: u32,
+    /// Write findings to this folder as soon as they are there.
+    #[arg(long, value_name = "DIR", default_value = "findings")]
+    out: PathBuf,
+    /// End at the first finding.
+    #[arg(long)]
+    first: bool,
+    /// Execute only: no power cuts.
+    #[arg(long)]
+    no_cuts: bool,
+}
+
+#[derive(Serialize)]
+struct FindingRow {
+    signature: String,
+    kind: String,
+    guarantee: String,
+    message: String,
+    count: u64,
+    program: u64,
+    seconds: f64,
+    file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Document {
+    seed: u64,
+    programs: u64,
+    operations: u64,
+    decisions: u64,
+    cuts: u64,
+    crash_states: u64,
+    recoveries: u64,
+    refused: u64,
+    interleaving_pairs: u32,
+    state_classes: u32,
+    seconds: f64,
+    interrupted: bool,
+    findings: Vec<FindingRow>,
+}
+
+/// Runs a campaign; exit 1 if it found anything.
+///
+/// # Errors
+/// Bad options.
+pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    let options = options(arguments)?;
+    let stop = interruptible();
+    let bar = bar(options.seconds.map(|seconds| seconds.ceil() as u64));
+    let report = campaign::run(&options, &stop, &mut |stats, findings| {
+        if options.seconds.is_some() {
+            bar.set_position(stats.seconds as u64);
+        }
+        bar.set_message(status(stats, findings));
+    });
+    bar.finish_and_clear();
+    if report.stats.programs == 0
+        && let Some(refusal) = &report.stats.refusal
+    {
+        return Err(Failure::Input(refusal.clone()));
+    }
+    match json {
+        true => print_json(&document(&options, &report)),
+        false => print_text(&report),
+    }
+    Ok(if report.findings.is_empty() { Exit::Expected } else { Exit::Violation })
+}
+
+fn options(arguments: &Arguments) -> Result<Options, Failure> {
+    for name in &arguments.defects {
+        engine::defects::Defect::by_name(name)
+            .map_err(|error| Failure::Input(format!("failed to switch a defect on: {error}")))?;
+    }
+    if let Some(seconds) = arguments.seconds
+        && !(0.0..=1e9).contains(&seconds)
+    {
+        return Err(Failure::Input(format!("failed to run for {seconds} seconds")));
+    }
+    if arguments.jobs == 0 || arguments.jobs > 1024 {
+        return Err(Failure::Input(format!("failed to run with {} workers", arguments.jobs)));
+    }
+    let mut plan = Plan::campaign();
+    if arguments.no_cuts {
+        plan.cuts_max = 0;
+    }
+    // Without a limit a campaign would never end unless somebody stops it, which is allowed.
+    Ok(Options {
+        seconds: arguments.seconds,
+        programs: arguments.programs,
+        seed: arguments.seed,
+        defects: arguments.defects.clone(),
+        jobs: arguments.jobs,
+        stop_at_first: arguments.first,
+        out: Some(arguments.out.clone()),
+        plan,
+        minimize: true,
+    })
+}
+
+fn status(stats: &Stats, findings: &[Kept]) -> String {
+    let per_second = |count: u64| count as f64 / stats.seconds.max(1e-9);
+    format!(
+        "{} programs ({:.0}/s)  {} crash states ({:.0}/s)  {} findings",
+        stats.programs,
+        per_second(stats.programs),
+        stats.totals.crash_states,
+        per_second(stats.totals.crash_states),
+        findings.len()
+    )
+}
+
+fn document(options: &Options, report: &Report) -> Document {
+    let stats = &report.stats;
+    let row = |kept: &Kept| FindingRow {
+        signature: kept.signature.clone(),
+        kind: kept.finding.wrong.kind.clone(),
+        guarantee: format!("G-{}", kept.finding.wrong.guarantee),
+        message: kept.finding.wrong.message.clone(),
+        count: kept.count,
+        program: kept.program,
+        seconds: kept.seconds_until,
+        file: kept.file.clone(),
+    };
+    Document {
+        seed: options.seed,
+        programs: stats.programs,
+        operations: stats.operations,
+        decisions: stats.decisions,
+        cuts: stats.totals.cuts,
+        crash_states: stats.totals.crash_states,
+        recoveries: stats.totals.recoveries,
+        refused: stats.refused,
+        interleaving_pairs: report.coverage.interleaving_pairs(),
+        state_classes: report.coverage.state_classes(),
+        seconds: stats.seconds,
+        interrupted: report.interrupted,
+        findings: report.findings.iter().map(row).collect(),
+    }
+}
+
+fn print_text(report: &Report) {
+    let stats = &report.stats;
+    say(&format!(
+        "{} programs, {} operations, {} decisions, {} cuts, {} crash states, {} recoveries \
+         in {:.1} s{}",
+        stats.programs,
+        stats.operations,
+        stats.decisions,
+        stats.totals.cuts,
+        stats.totals.crash_states,
+        stats.totals.recoveries,
+        stats.seconds,
+        if report.interrupted { " (interrupted)" } else { "" }
+    ));
+    say(&format!(
+        "{} interleaving pairs, {} state classes",
+        report.coverage.interleaving_pairs(),
+        report.coverage.state_classes()
+    ));
+    if let Some(refusal) = &stats.refusal {
+        say(&format!("{} programs were refused, the last because: {refusal}", stats.refused));
+    }
+    if report.findings.is_empty() {
+        say("no finding");
+    }
+    for kept in &report.findings {
+        say(&format!("\n{}  (seen {} times)", kept.signature, kept.count));
+        say(&format!("  {}", kept.finding.wrong.message));
+        if let Some(file) = &kept.file {
+            say(&format!("  replay: powerfail replay {}", file.display()));
+        }
+    }
+}

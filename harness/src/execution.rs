@@ -1,0 +1,435 @@
+//! One execution of a program on the engine, on the machine, under the eyes of the oracle.
+//!
+//! Setup runs without preemption, the tasks as the chooser decides, then everything is unmounted
+//! cleanly. The disk's log and the oracle's history of that one run are what all cuts are judged on
+//! afterwards ([`crate::cuts`]): a cut costs no second run.
+
+use crate::images::{Base, Images};
+use crate::program::{ChooserKind, Direction, Program};
+use crate::target::engine::{EngineTarget, EngineWorker};
+use crate::target::{Call, Performed, Target};
+use crate::verdict::{self, Phase, Wrong};
+use engine::Fs;
+use engine::defects::Defects;
+use machine::choosers::{Bytes, Pct, Pos, Random, RoundRobin};
+use machine::disk::{Op, Rule};
+use machine::{Chooser, Config, End, Kind, Machine, Moment, Stopped, Task, TaskId};
+use oracle::operation::{OpId, Operation, Outcome, PathId, Span, TaskIndex};
+use oracle::{CallId, Oracle, Promises};
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Decisions that PCT expects of an execution; its change points fall among them.
+const EXPECTED_DECISIONS: u32 = 300;
+
+/// What an execution looks at besides the program's operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Steps after which it counts as livelocked.
+    pub steps_max: u64,
+    /// Whether it ends with a clean unmount, after which everything must be durable.
+    pub unmount: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Manner { steps_max: 60_000, unmount: true }
+    }
+}
+
+/// What one execution did.
+#[derive(Clone, Debug, Default)]
+pub struct Executed {
+    /// What was wrong while it ran: the first thing, as the machine stops at it.
+    pub wrong: Option<Wrong>,
+    /// Decisions taken.
+    pub decisions: u64,
+    /// Operations performed.
+    pub operations: u64,
+    /// The event after which the concurrent tasks started.
+    pub setup_end: Moment,
+    /// The last event.
+    pub end: Moment,
+    /// A hash of all steps.
+    pub trace_hash: u64,
+    /// Which of the machine's recorded choices were the chooser's: those of the tasks.
+    pub chosen: std::ops::Range<usize>,
+}
+
+/// What the tasks of one execution share.
+struct Shared {
+    program: Rc<Program>,
+    oracle: RefCell<Oracle>,
+    target: EngineTarget,
+    wrong: RefCell<Option<Wrong>>,
+    /// Asynchronous operations whose results are out.
+    submitted: RefCell<SmallVec<[(OpId, CallId); 4]>>,
+    operations: Cell<u64>,
+}
+
+/// Executes programs, one after the other, with everything reusable kept.
+pub struct Executor {
+    machine: Machine,
+    shared: Option<Rc<Shared>>,
+    spare_oracle: Option<Oracle>,
+    base: Option<Rc<Base>>,
+    /// The name hash of every task of the last execution, by number.
+    names: Vec<String>,
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Executor::new()
+    }
+}
+
+impl Executor {
+    /// An executor with a machine of its own.
+    pub fn new() -> Self {
+        let machine = Machine::new(Config::default(), machine::io::no_disk(), Box::new(RoundRobin));
+        Executor { machine, shared: None, spare_oracle: None, base: None, names: Vec::new() }
+    }
+
+    /// The machine, with the log and the trace of the last execution.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The oracle, with the history of the last execution.
+    ///
+    /// # Panics
+    /// If nothing was executed yet.
+    pub fn with_oracle<T>(&self, look: impl FnOnce(&Oracle) -> T) -> T {
+        let shared = self.shared.as_ref().expect("something was executed");
+        look(&shared.oracle.borrow())
+    }
+
+    /// The image that the last execution started from.
+    ///
+    /// # Panics
+    /// If nothing was executed yet.
+    pub fn base(&self) -> &Rc<Base> {
+        self.base.as_ref().expect("something was executed")
+    }
+
+    /// The names of the tasks of the last execution, by task number.
+    pub fn task_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Executes a program with its own chooser.
+    ///
+    /// # Errors
+    /// A sentence, if the image cannot be made or a defect has no such name.
+    pub fn execute(
+        &mut self,
+        images: &mut Images,
+        program: &Rc<Program>,
+        manner: Manner,
+    ) -> Result<Executed, String> {
+        let chooser = chooser(program);
+        self.execute_with(images, program, manner, chooser).map(|(executed, _)| executed)
+    }
+
+    /// Executes a program with a chooser, and gives it back.
+    ///
+    /// # Errors
+    /// As [`Executor::execute`].
+    pub fn execute_with(
+        &mut self,
+        images: &mut Images,
+        program: &Rc<Program>,
+        manner: Manner,
+        chooser: Box<dyn Chooser>,
+    ) -> Result<(Executed, Box<dyn Chooser>), String> {
+        let defects = defects(program)?;
+        let base = images.base(&program.image)?;
+        self.prepare(program, &base, manner);
+        let shared = self.share(program, &base, defects);
+        let mut executed = Executed::default();
+        let mounted = self.mount(&shared);
+        executed.setup_end = self.machine.now();
+        let mut spent = chooser;
+        if mounted {
+            let first = self.machine.choices().len();
+            spent = self.run_tasks(&shared, spent);
+            executed.chosen = first..self.machine.choices().len();
+            if manner.unmount && shared.wrong.borrow().is_none() {
+                self.finish(&shared);
+            }
+        }
+        self.collect(&shared, &mut executed);
+        Ok((executed, spent))
+    }
+
+    fn prepare(&mut self, program: &Program, base: &Rc<Base>, manner: Manner) {
+        if let Some(old) = self.shared.take() {
+            self.machine.stop();
+            old.target.abandon();
+            if let Ok(shared) = Rc::try_unwrap(old) {
+                self.spare_oracle = Some(shared.oracle.into_inner());
+            }
+        }
+        let config = Config {
+            steps_max: manner.steps_max,
+            fairness: crate::knobs::fairness(program.mount.fair),
+            ..Config::default()
+        };
+        self.machine.reset(config);
+        let mut disk = self.machine.disk_mut();
+        disk.reset(base.devices.iter().cloned());
+        for fault in &program.faults {
+            let op = match fault.direction {
+                Direction::Read => Op::Read,
+                Direction::Write => Op::Write,
+            };
+            disk.fail(Rule::nth(op, fault.nth));
+        }
+        drop(disk);
+        self.base = Some(base.clone());
+        self.names.clear();
+    }
+
+    fn share(&mut self, program: &Rc<Program>, base: &Rc<Base>, defects: Defects) -> Rc<Shared> {
+        let promised = promises(program);
+        let mut oracle = match self.spare_oracle.take() {
+            Some(mut oracle) => {
+                oracle.reset(promised.clone());
+                oracle
+            }
+            None => Oracle::new(promised.clone()),
+        };
+        oracle.set_path_names(program.paths.iter().map(String::as_str));
+        let options = crate::knobs::mount_options(&program.mount);
+        let shared = Rc::new(Shared {
+            program: program.clone(),
+            oracle: RefCell::new(oracle),
+            target: EngineTarget::new(options, defects, promised),
+            wrong: RefCell::new(None),
+            submitted: RefCell::default(),
+            operations: Cell::new(0),
+        });
+        debug_assert!(!base.devices.is_empty());
+        self.shared = Some(shared.clone());
+        shared
+    }
+
+    /// Mounts and runs the setup, without preemption. Whether both succeeded.
+    fn mount(&mut self, shared: &Rc<Shared>) -> bool {
+        self.machine.set_chooser(Box::new(RoundRobin));
+        let inside = shared.clone();
+        let body = move |task: &Task| -> Result<(), Stopped> {
+            if let Err(error) = inside.target.mount(task) {
+                let message = format!("failed to mount a new image: {error}");
+                inside.set_wrong(task, Wrong::recovered("mount-failed", 21, "", message));
+                return Err(Stopped);
+            }
+            let mut worker = EngineWorker::new(task, TaskIndex(0));
+            for (index, operation) in inside.program.setup.iter().enumerate() {
+                inside.perform(&mut worker, TaskIndex(0), OpId(index as u16 + 1), operation)?;
+            }
+            inside.end_of_task(&mut worker)
+        };
+        self.machine.spawn("setup", Kind::Foreground, Box::new(body));
+        let end = self.machine.run();
+        end == End::Done && shared.wrong.borrow().is_none()
+    }
+
+    fn run_tasks(&mut self, shared: &Rc<Shared>, chooser: Box<dyn Chooser>) -> Box<dyn Chooser> {
+        self.machine.set_chooser(chooser);
+        let mut first = shared.program.setup.len() as u16 + 1;
+        for (index, task) in shared.program.tasks.iter().enumerate() {
+            let inside = shared.clone();
+            let start = first;
+            let body = move |task: &Task| -> Result<(), Stopped> {
+                let who = TaskIndex(index as u8 + 1);
+                let mut worker = EngineWorker::new(task, who);
+                let program = inside.program.clone();
+                for (at, operation) in program.tasks[index].ops.iter().enumerate() {
+                    inside.perform(&mut worker, who, OpId(start + at as u16), operation)?;
+                }
+                inside.end_of_task(&mut worker)
+            };
+            self.machine.spawn(&task.name, Kind::Foreground, Box::new(body));
+            first += task.ops.len() as u16;
+        }
+        self.machine.run();
+        self.machine.set_chooser(Box::new(RoundRobin))
+    }
+
+    /// Reads everything, unmounts: after that all must be durable, which the oracle is told as a
+    /// `sync`.
+    fn finish(&mut self, shared: &Rc<Shared>) {
+        let inside = shared.clone();
+        let body = move |task: &Task| -> Result<(), Stopped> {
+            let mut worker = EngineWorker::new(task, TaskIndex(0));
+            let mut id = inside.program.operation_count() as u16 + 1;
+            for index in 0..inside.program.paths.len() {
+                let path = PathId(index as u8);
+                let size = inside.target.size(task, &inside.program, path)?;
+                let read = match size {
+                    Some(size) if size > 0 => Operation::Read { path, span: Span::new(0, size) },
+                    _ => Operation::Stat { path },
+                };
+                inside.perform(&mut worker, TaskIndex(0), OpId(id), &read)?;
+                id += 1;
+            }
+            inside.perform(&mut worker, TaskIndex(0), OpId(id), &Operation::List)?;
+            let sync = Operation::Sync;
+            let call = inside.invoke(task, TaskIndex(0), OpId(id + 1), &sync);
+            let outcome = inside.target.unmount(task);
+            inside.complete(task, call, &outcome)
+        };
+        self.machine.spawn("end", Kind::Foreground, Box::new(body));
+        if self.machine.run() == End::Done {
+            self.machine.drain_disk();
+        }
+    }
+
+    fn collect(&mut self, shared: &Rc<Shared>, executed: &mut Executed) {
+        executed.end = self.machine.now();
+        executed.decisions = self.machine.choices().len() as u64;
+        executed.operations = shared.operations.get();
+        executed.trace_hash = self.machine.trace_hash();
+        executed.wrong = shared.wrong.borrow_mut().take();
+        let fault = self.machine.faults().first().map(|f| Wrong::from_fault(f, Phase::Live));
+        if executed.wrong.is_none() {
+            executed.wrong = fault;
+        }
+        for index in 0..self.machine.task_count() {
+            self.names.push(self.machine.task_name(TaskId(index as u8)));
+        }
+    }
+}
+
+impl Shared {
+    fn set_wrong(&self, task: &Task, wrong: Wrong) {
+        let mut slot = self.wrong.borrow_mut();
+        if slot.is_none() {
+            *slot = Some(wrong);
+        }
+        task.machine().poison();
+    }
+
+    fn invoke(&self, task: &Task, who: TaskIndex, id: OpId, operation: &Operation) -> CallId {
+        task.begin_operation();
+        let at = task.machine().tick();
+        self.oracle.borrow_mut().invoke(who, id, operation, oracle::Moment(at.0))
+    }
+
+    fn complete(&self, task: &Task, call: CallId, outcome: &Outcome) -> Result<(), Stopped> {
+        self.operations.set(self.operations.get() + 1);
+        let at = task.machine().tick();
+        self.note_device_errors(task);
+        let result = self.oracle.borrow_mut().complete(call, oracle::Moment(at.0), outcome);
+        match result {
+            Ok(()) => Ok(()),
+            Err(violation) => {
+                self.set_wrong(task, Wrong::from_violation(&violation, Phase::Live));
+                Err(Stopped)
+            }
+        }
+    }
+
+    /// Tells the oracle of requests that the device failed since it was told last.
+    fn note_device_errors(&self, task: &Task) {
+        self.target.note_failures(task.machine(), &mut self.oracle.borrow_mut());
+    }
+
+    fn perform(
+        &self,
+        worker: &mut EngineWorker<'_>,
+        who: TaskIndex,
+        id: OpId,
+        operation: &Operation,
+    ) -> Result<(), Stopped> {
+        let task = worker.task();
+        let call = self.invoke(task, who, id, operation);
+        let request = Call { program: &self.program, task: who, id, operation };
+        let performed = self.target.perform(worker, &request);
+        if performed == Performed::Submitted {
+            self.submitted.borrow_mut().push((id, call));
+            return Ok(());
+        }
+        self.collect_async(worker)?;
+        self.conclude(task, call, performed)
+    }
+
+    fn conclude(&self, task: &Task, call: CallId, performed: Performed) -> Result<(), Stopped> {
+        match performed {
+            Performed::Done(outcome) => self.complete(task, call, &outcome),
+            Performed::Submitted | Performed::Stopped => Err(Stopped),
+            Performed::Strange(what) => {
+                let message = format!("the engine answered with {what}");
+                let wrong = Wrong {
+                    kind: "strange-answer".to_string(),
+                    guarantee: verdict::guarantee::USABLE,
+                    cause: what,
+                    message,
+                    phase: Phase::Live,
+                };
+                self.set_wrong(task, wrong);
+                Err(Stopped)
+            }
+        }
+    }
+
+    /// Tells the oracle of asynchronous operations that have been reaped.
+    fn collect_async(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
+        let task = worker.task();
+        let mut reaped: SmallVec<[(OpId, Performed); 4]> = SmallVec::new();
+        self.target.reaped(worker, &mut |id, performed| reaped.push((id, performed)));
+        for (id, performed) in reaped {
+            let mut submitted = self.submitted.borrow_mut();
+            let index = submitted.iter().position(|(known, _)| *known == id);
+            let (_, call) = submitted.remove(index.expect("what is reaped was submitted"));
+            drop(submitted);
+            self.conclude(task, call, performed)?;
+        }
+        Ok(())
+    }
+
+    /// A task that ends waits for what it has submitted, as a process does.
+    fn end_of_task(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
+        self.target.reap(worker)?;
+        self.collect_async(worker)
+    }
+}
+
+/// The chooser that a program asks for.
+pub fn chooser(program: &Program) -> Box<dyn Chooser> {
+    let knobs = &program.machine;
+    match knobs.chooser {
+        ChooserKind::Bytes => Box::new(Bytes::new(&program.choices)),
+        ChooserKind::Random => Box::new(Random::with_bias(knobs.seed, (knobs.seed % 4) as u32 * 25)),
+        ChooserKind::Pct => {
+            Box::new(Pct::new(knobs.seed, u32::from(knobs.depth), EXPECTED_DECISIONS))
+        }
+        ChooserKind::Pos => Box::new(Pos::new(knobs.seed)),
+        ChooserKind::RoundRobin => Box::new(RoundRobin),
+    }
+}
+
+/// The defects that a program switches on.
+///
+/// # Errors
+/// A sentence, if there is no defect of such a name.
+pub fn defects(program: &Program) -> Result<Defects, String> {
+    let mut set = Defects::NONE;
+    for name in &program.defects {
+        let defect = engine::defects::Defect::by_name(name).map_err(|error| error.to_string())?;
+        set = set.with(defect);
+    }
+    Ok(set)
+}
+
+/// What the engine promises on an image of these knobs.
+pub fn promises(program: &Program) -> Promises {
+    if program.image.datacow { Promises::strict() } else { Promises::in_place() }
+}
+
+/// What the executor needs of a mounted file system to look at it from outside.
+pub fn mounted(executor: &Executor) -> Option<Fs> {
+    executor.shared.as_ref().and_then(|shared| shared.target.fs())
+}

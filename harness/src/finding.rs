@@ -1,0 +1,190 @@
+//! Findings: a violation with everything that replays it, as a program text.
+
+use crate::cuts::CutFound;
+use crate::execution::{Executed, Executor};
+use crate::program::{
+    Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule,
+};
+use crate::verdict::Wrong;
+use machine::choice::{Actor, DEVICE, RUN, name_hash};
+use machine::choosers::{self, Replay};
+use machine::disk::{Kept, Selection, Source, Strategy};
+use machine::{DeviceId, Moment, RequestId};
+use smallvec::SmallVec;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A violation and the program that shows it.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// What is wrong.
+    pub wrong: Wrong,
+    /// The program, with the executed schedule, the cut and what is expected of it.
+    pub program: Program,
+}
+
+impl Finding {
+    /// The finding of something wrong while the program ran.
+    pub fn live(executor: &Executor, executed: &Executed, program: &Program, wrong: &Wrong) -> Self {
+        let mut program = recorded(executor, executed, program);
+        program.cut = None;
+        Finding::new(program, wrong)
+    }
+
+    /// The finding of something wrong on a crash state.
+    pub fn crash(
+        executor: &Executor,
+        executed: &Executed,
+        program: &Program,
+        found: &CutFound,
+    ) -> Self {
+        let mut program = recorded(executor, executed, program);
+        let mut cut = CutSpec::at(found.moment.0);
+        cut.rest = Rest::Kept;
+        cut.kept = kept(&found.selection);
+        cut.inside_recovery = found.inner.map(|moment| moment.0);
+        program.cut = Some(cut);
+        Finding::new(program, &found.wrong)
+    }
+
+    fn new(mut program: Program, wrong: &Wrong) -> Self {
+        let guarantee = Some(wrong.guarantee);
+        program.expect = Some(Expect::Violation { kind: wrong.kind.clone(), guarantee });
+        program.comments.retain(|comment| comment.place != Place::Head);
+        let lines = wrong.message.lines().map(str::to_string).collect::<Vec<_>>();
+        for text in lines {
+            program.comments.push(Comment { place: Place::Head, item: 0, text });
+        }
+        program.fixup();
+        Finding { wrong: wrong.clone(), program }
+    }
+
+    /// The text of the file.
+    pub fn text(&self) -> String {
+        self.program.to_string()
+    }
+
+    /// A name for the file: the kind and the first digits of the hash of the text.
+    pub fn file_name(&self) -> String {
+        let hash = blake3::hash(self.text().as_bytes()).to_hex();
+        format!("{}-{}.pf", self.wrong.kind, &hash.as_str()[..10])
+    }
+
+    /// Writes the file into a folder, which is made if it is not there; returns its path. The file is
+    /// complete or not there at all.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(folder)?;
+        let path = folder.join(self.file_name());
+        let partial = path.with_extension("partial");
+        fs::write(&partial, self.text())?;
+        fs::rename(&partial, &path)?;
+        Ok(path)
+    }
+}
+
+/// The program with the choices of its last execution.
+fn recorded(executor: &Executor, executed: &Executed, program: &Program) -> Program {
+    let choices = executor.machine().choices();
+    let names = executor.task_names();
+    let mut schedule = Schedule::default();
+    for choice in &choices[executed.chosen.clone()] {
+        if choice.label == RUN {
+            match choice.actor {
+                Actor::Device => schedule.push_step(DEVICE),
+                Actor::Task(id) => schedule.push_step(&names[usize::from(id.0)]),
+            }
+        } else {
+            let label = choice.label.to_string();
+            schedule.moves.push(Move::Choose { label, n: choice.n, chosen: choice.chosen });
+        }
+    }
+    let mut program = program.clone();
+    program.schedule = Some(schedule);
+    program.choices.clear();
+    program
+}
+
+/// The chooser that follows a recorded schedule.
+pub fn replayer(schedule: &Schedule) -> Replay {
+    let step = |step: &Move| match step {
+        Move::Run { who, steps } => {
+            choosers::Move::Run { name: name_hash(who), decisions: *steps }
+        }
+        Move::Complete { .. } => choosers::Move::Run { name: name_hash(DEVICE), decisions: 1 },
+        Move::Choose { label, chosen, .. } => {
+            choosers::Move::Choose { label: label.clone(), chosen: *chosen }
+        }
+    };
+    Replay::new(schedule.moves.iter().map(step).collect())
+}
+
+/// What the medium kept, in the words of programs.
+fn kept(selection: &Selection) -> Vec<KeptSpec> {
+    let mut specs = Vec::new();
+    for block in &selection.0 {
+        for (mask, source) in &block.sources {
+            let version = match source {
+                Source::Durable => 0,
+                Source::Pending { age, .. } => u32::from(*age),
+            };
+            let sectors = (*mask != u8::MAX).then_some(*mask);
+            specs.push(KeptSpec { device: block.device.0, block: block.block, version, sectors });
+        }
+    }
+    specs
+}
+
+/// What the medium kept, in the words of the disk: versions are found by their age.
+pub fn selection(specs: &[KeptSpec]) -> Selection {
+    let mut selection = Selection::default();
+    for spec in specs {
+        let source = match spec.version {
+            0 => Source::Durable,
+            age => Source::Pending {
+                request: RequestId(u32::MAX),
+                index: 0,
+                age: u16::try_from(age).unwrap_or(u16::MAX),
+            },
+        };
+        let mask = spec.sectors.unwrap_or(u8::MAX);
+        let (device, block) = (DeviceId(spec.device), spec.block);
+        let known = selection.0.iter_mut().find(|k| k.device == device && k.block == block);
+        match known {
+            Some(kept) => {
+                let taken = kept.sources.iter().fold(0, |all, (mask, _)| all | mask);
+                if mask & !taken != 0 {
+                    kept.sources.push((mask & !taken, source));
+                }
+            }
+            None => {
+                let mut sources: SmallVec<[(u8, Source); 1]> = SmallVec::new();
+                sources.push((mask, source));
+                selection.0.push(Kept { device, block, sources });
+            }
+        }
+    }
+    for kept in &mut selection.0 {
+        let taken = kept.sources.iter().fold(0, |all, (mask, _)| all | mask);
+        if taken != u8::MAX {
+            kept.sources.push((!taken, Source::Durable));
+        }
+    }
+    selection
+}
+
+/// What a state shows in blocks that the cut does not list.
+pub fn strategy(cut: &CutSpec) -> Strategy {
+    match cut.rest {
+        Rest::Lost => Strategy::Oldest,
+        Rest::Kept => Strategy::Newest,
+    }
+}
+
+/// The moment of a cut.
+pub fn moment(cut: &CutSpec) -> Moment {
+    Moment(cut.moment)
+}

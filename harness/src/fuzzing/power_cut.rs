@@ -1,0 +1,150 @@
+//! The target `power_cut`: executes a program, cuts the power at a few places, judges what recovery
+//! shows, and ends the process at the first thing wrong.
+//!
+//! It promises that what libFuzzer prints of a finding is the readable program, that the finding
+//! file replays it, and that `DEDUP_TOKEN` names the bug, so that libFuzzer's own minimizer does
+//! not drift to another. It must never know what is wrong and why: the session does.
+
+use super::summary::Summary;
+use crate::cuts::Plan;
+use crate::finding::Finding;
+use crate::minimize::{Effort, minimize};
+use crate::program::Program;
+use crate::session::Session;
+use machine::disk::{Limits, TornPolicy};
+use std::cell::RefCell;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Names the folder into which findings are written.
+pub const FINDINGS: &str = "POWERFAIL_FINDINGS";
+
+/// Names defects that are switched on in every program, separated by commas.
+pub const DEFECTS: &str = "POWERFAIL_DEFECTS";
+
+/// Executions that minimizing may cost: the time limit of libFuzzer is near.
+const EFFORT: Effort = Effort { candidates: 400, schedules: 4 };
+
+/// One process of the target.
+pub struct PowerCut {
+    /// Fibres are not to be unwound when the process ends.
+    session: ManuallyDrop<Session>,
+    plan: Plan,
+    defects: Vec<String>,
+    folder: Option<PathBuf>,
+    summary: Summary,
+}
+
+impl PowerCut {
+    /// A target that switches these defects on, and writes findings into this folder.
+    pub fn new(defects: Vec<String>, folder: Option<PathBuf>) -> PowerCut {
+        let limits = Limits { exhaustive: 8, sampled: 3, torn: TornPolicy::Few };
+        PowerCut {
+            session: ManuallyDrop::default(),
+            plan: Plan { cuts_max: 6, limits, ..Plan::campaign() },
+            defects,
+            folder,
+            summary: Summary::default(),
+        }
+    }
+
+    /// A target as the environment says.
+    fn from_environment() -> PowerCut {
+        let defects = std::env::var(DEFECTS).unwrap_or_default();
+        let names = defects.split(',').map(str::trim).filter(|name| !name.is_empty());
+        PowerCut::new(
+            names.map(str::to_string).collect(),
+            std::env::var_os(FINDINGS).map(PathBuf::from),
+        )
+    }
+
+    /// What has been done.
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Executes a program and judges a few of its cuts; the first thing wrong. What a program of
+    /// the corpus expects, and what it demands of recovered states, is not what is asked here.
+    pub fn judge(&mut self, program: &Program) -> Option<Finding> {
+        let mut program = program.clone();
+        program.comments.clear();
+        program.after.clear();
+        program.defects.clone_from(&self.defects);
+        (program.expect, program.schedule, program.cut) = (None, None, None);
+        program.fixup();
+        let program = Rc::new(program);
+        let shown = match self.session.run(&program, &self.plan, seed(&program)) {
+            Ok(shown) => shown,
+            Err(reason) => {
+                self.summary.refused = (self.summary.refused.0 + 1, Some(reason));
+                return None;
+            }
+        };
+        self.summary.programs += 1;
+        self.summary.operations += shown.executed.operations;
+        self.summary.decisions += shown.executed.decisions;
+        self.summary.totals.add(&shown.totals);
+        self.summary.seen.collect_with(self.session.executor(), &program, &shown, show);
+        shown.finding
+    }
+
+    /// Minimizes a finding and shows it on standard error; it is in its file before that begins.
+    pub fn report(&mut self, finding: Finding) {
+        let signature = finding.wrong.signature();
+        let Some(folder) = self.folder.clone() else {
+            eprintln!("{}DEDUP_TOKEN: {signature}", finding.text());
+            return;
+        };
+        let first = write(&finding, &folder);
+        let small = minimize(&mut self.session, &finding, EFFORT, &mut |_| {}).finding;
+        let second = write(&small, &folder);
+        if let (Some(first), Some(second)) = (first, &second)
+            && first != *second
+        {
+            // The larger file has no more to say.
+            drop(std::fs::remove_file(first));
+        }
+        eprintln!("{}DEDUP_TOKEN: {signature}", small.text());
+        if let Some(file) = second {
+            eprintln!("finding: {}", file.display());
+        }
+    }
+}
+
+/// Writes a finding, and says so if that fails: the finding itself must not be lost with it.
+fn write(finding: &Finding, folder: &Path) -> Option<PathBuf> {
+    let written = finding.write(folder);
+    if let Err(error) = &written {
+        eprintln!("failed to write the finding into {}: {error}", folder.display());
+    }
+    written.ok()
+}
+
+/// Which cuts are drawn: a function of the program, so that an input shows the same each time.
+fn seed(program: &Program) -> u64 {
+    let hash = blake3::hash(program.to_string().as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+}
+
+#[cfg(fuzzing)]
+use super::counters::show;
+
+/// Without libFuzzer nobody looks.
+#[cfg(not(fuzzing))]
+fn show(_: u16) {}
+
+thread_local! {
+    static TARGET: RefCell<PowerCut> = RefCell::new(PowerCut::from_environment());
+}
+
+/// The body of the fuzz target. Ends the process at a finding.
+pub fn run(program: &Program) {
+    TARGET.with_borrow_mut(|target| {
+        if let Some(finding) = target.judge(program) {
+            target.report(finding);
+            target.summary.print();
+            std::process::abort();
+        }
+    });
+}

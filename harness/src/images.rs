@@ -1,0 +1,106 @@
+//! Base images: one `mkfs` for each combination of image knobs, on an anonymous memory map, shared
+//! by all executions that start from it.
+
+use crate::program::ImageKnobs;
+use machine::choosers::RoundRobin;
+use machine::disk::{BlockSource, Disk};
+use machine::medium::Medium;
+use machine::{Config, DeviceId, End, Kind, Machine};
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Images kept at most; the oldest goes first. A campaign uses a few dozen combinations.
+const IMAGES_MAX: usize = 64;
+
+/// A new, empty image.
+pub struct Base {
+    /// Its devices, whose content never changes.
+    pub devices: SmallVec<[Rc<dyn BlockSource>; 2]>,
+    /// Free blocks when it was made: what must come back when everything is deleted.
+    pub free_blocks: u64,
+}
+
+/// The images made so far.
+#[derive(Default)]
+pub struct Images {
+    made: Vec<(ImageKnobs, Rc<Base>)>,
+}
+
+impl Images {
+    /// The image for these knobs.
+    ///
+    /// # Errors
+    /// A sentence, if the memory map or the image cannot be made.
+    pub fn base(&mut self, knobs: &ImageKnobs) -> Result<Rc<Base>, String> {
+        if let Some((_, base)) = self.made.iter().find(|(known, _)| known == knobs) {
+            return Ok(base.clone());
+        }
+        let base = Rc::new(make(knobs)?);
+        if self.made.len() == IMAGES_MAX {
+            self.made.remove(0);
+        }
+        self.made.push((*knobs, base.clone()));
+        Ok(base)
+    }
+}
+
+fn make(knobs: &ImageKnobs) -> Result<Base, String> {
+    let options = crate::knobs::image_options(knobs);
+    options.check().map_err(|error| format!("failed to make the image: {error}"))?;
+    let mut media = Vec::new();
+    for (device, blocks) in options.devices().into_iter().enumerate() {
+        let medium = Medium::anonymous(blocks, device as u8)
+            .map_err(|error| format!("failed to map the image: {error}"))?;
+        media.push(Rc::new(RefCell::new(medium)));
+    }
+    let free_blocks = format(&media, &options)?;
+    let devices = media.into_iter().map(|medium| medium as Rc<dyn BlockSource>).collect();
+    Ok(Base { devices, free_blocks })
+}
+
+/// Makes the image and mounts it once, to count what is free.
+fn mkfs(task: &machine::Task, options: &engine::options::ImageOptions) -> engine::Result<u64> {
+    engine::mkfs::mkfs(task, options)?;
+    let mount = engine::options::MountOptions::default();
+    let fs = engine::Fs::mount(task, &mount, engine::defects::Defects::NONE)?;
+    let free = fs.statfs(task)?.free;
+    fs.abandon();
+    Ok(free)
+}
+
+/// Runs mkfs on the media and settles the result into them; free blocks afterwards.
+///
+/// # Errors
+/// A sentence, if mkfs or the settling fails.
+pub fn format(
+    media: &[Rc<RefCell<Medium>>],
+    options: &engine::options::ImageOptions,
+) -> Result<u64, String> {
+    let bases = media.iter().map(|medium| medium.clone() as Rc<dyn BlockSource>).collect();
+    let machine = Machine::new(Config::default(), Disk::new(bases), Box::new(RoundRobin));
+    let result = Rc::new(Cell::new(None));
+    let (inside, options) = (result.clone(), *options);
+    let body = move |task: &machine::Task| {
+        inside.set(Some(mkfs(task, &options)));
+        Ok(())
+    };
+    machine.spawn("mkfs", Kind::Foreground, Box::new(body));
+    if machine.run() != End::Done {
+        let fault = machine.faults().first().map_or(String::new(), ToString::to_string);
+        return Err(format!("failed to make the image: {fault}"));
+    }
+    let free = match result.take() {
+        Some(Ok(free)) => free,
+        Some(Err(error)) => return Err(format!("failed to make the image: {error}")),
+        None => return Err("failed to make the image: mkfs did not end".to_string()),
+    };
+    machine.drain_disk();
+    for (device, medium) in media.iter().enumerate() {
+        let disk = machine.disk();
+        disk.settle(DeviceId(device as u8), &mut medium.borrow_mut())
+            .map_err(|error| format!("failed to settle the image: {error}"))?;
+    }
+    Ok(free)
+}
+

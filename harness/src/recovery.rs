@@ -1,0 +1,398 @@
+//! Recovery of one crash state: mount, full check, read everything, then show that the file system
+//! still works and that nothing leaked; and recovery that is itself cut gives the same answer.
+//!
+//! What a recovery shows depends on the crash state alone, so it is done once for each class of
+//! states ([`machine::disk::Explorer`]) and judged at every cut that can lead there.
+
+use crate::execution::defects;
+use crate::images::Base;
+use crate::program::{AfterLine, Content, Program};
+use crate::seen::{FileSeen, Seen};
+use crate::target::engine::{EngineTarget, EngineWorker, errno};
+use crate::target::{Call, Performed, Target};
+use crate::verdict::{self, Phase, Wrong, guarantee};
+use engine::options::MountOptions;
+use engine::{Error, Fs};
+use machine::choosers::RoundRobin;
+use machine::disk::{CrashState, Explorer, Limits, Step, TornPolicy};
+use machine::{Config, End, Kind, Machine, Moment, Task};
+use oracle::operation::{BLOCK_BYTES, OpId, PathId, TaskIndex};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// Steps after which a recovery counts as livelocked.
+const STEPS_MAX: u64 = 200_000;
+
+/// Cuts inside one recovery.
+const INNER_CUTS_MAX: usize = 3;
+
+/// The name of the file that shows that a recovered file system takes new operations.
+const NEW_FILE: &str = "powerfail-new";
+
+/// What is done with a recovered state, beyond reading it.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    /// The full check of the image.
+    pub check: bool,
+    /// New operations, deletion of everything, the leak check.
+    pub usable: bool,
+    /// Cuts inside recovery.
+    pub inner_cuts: bool,
+}
+
+impl Depth {
+    /// Everything.
+    pub const FULL: Depth = Depth { check: true, usable: true, inner_cuts: true };
+}
+
+/// What a recovery showed.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// What was wrong whatever the program did: the first thing.
+    pub wrong: Option<Wrong>,
+    /// Where inside recovery it was cut, if that is what was wrong.
+    pub inner_cut: Option<Moment>,
+    /// What a reader sees, unless the mount failed.
+    pub seen: Seen,
+}
+
+/// Recovers crash states, with everything reusable kept.
+pub struct Recoverer {
+    machine: Machine,
+    inner: Explorer<Recovered>,
+    /// Recoveries run, those inside recovery included.
+    pub recoveries: u64,
+}
+
+impl Default for Recoverer {
+    fn default() -> Self {
+        let chooser = Box::new(RoundRobin);
+        let machine = Machine::new(Config::default(), machine::io::no_disk(), chooser);
+        Recoverer { machine, inner: Explorer::new(), recoveries: 0 }
+    }
+}
+
+/// What the task of one recovery and its caller share.
+struct Session {
+    program: Rc<Program>,
+    target: EngineTarget,
+    free_blocks: u64,
+    depth: Depth,
+    result: RefCell<Recovered>,
+    /// The event after which recovery proper was over.
+    mounted: Cell<Moment>,
+}
+
+impl Recoverer {
+    /// Recovers a crash state.
+    pub fn recover(
+        &mut self,
+        state: &Rc<CrashState>,
+        program: &Rc<Program>,
+        base: &Base,
+        depth: Depth,
+    ) -> Recovered {
+        let (mut recovered, mounted) = self.run(state, program, base, depth);
+        let wrote = mounted > Moment(0)
+            && self.machine.disk().log().cuts().first().is_some_and(|first| *first <= mounted);
+        if depth.inner_cuts && wrote && recovered.wrong.is_none() {
+            self.cut_inside(program, base, mounted, &mut recovered);
+        }
+        recovered
+    }
+
+    /// Recovers a state, cut again inside recovery after `inner`, with what `selection` says kept.
+    pub fn recover_twice(
+        &mut self,
+        state: &Rc<CrashState>,
+        program: &Rc<Program>,
+        base: &Base,
+        inner: Moment,
+        selection: &machine::disk::Selection,
+    ) -> Recovered {
+        let (first, _) = self.run(state, program, base, Depth::FULL);
+        self.inner.begin(self.machine.disk().log());
+        let history = self.inner.history().clone();
+        let default = machine::disk::Strategy::Newest;
+        let again = CrashState::with_selection(history, inner, selection, default);
+        let (second, _) = self.run(&again, program, base, Depth { inner_cuts: false, ..Depth::FULL });
+        compare(&first, &second, inner).unwrap_or(second)
+    }
+
+    fn run(
+        &mut self,
+        state: &Rc<CrashState>,
+        program: &Rc<Program>,
+        base: &Base,
+        depth: Depth,
+    ) -> (Recovered, Moment) {
+        self.recoveries += 1;
+        self.machine.reset(Config { steps_max: STEPS_MAX, ..Config::default() });
+        self.machine.disk_mut().reset(state.bases());
+        let mut options: MountOptions = crate::knobs::mount_options(&program.mount);
+        (options.flusher, options.committer, options.reclaimer) = (0, 0, 0);
+        let defects = defects(program).unwrap_or(engine::defects::Defects::NONE);
+        let session = Rc::new(Session {
+            program: program.clone(),
+            target: EngineTarget::new(options, defects, crate::execution::promises(program)),
+            free_blocks: base.free_blocks,
+            depth,
+            result: RefCell::default(),
+            mounted: Cell::new(Moment(0)),
+        });
+        let inside = session.clone();
+        let body = move |task: &Task| {
+            if let Err(wrong) = inside.examine(task) {
+                inside.result.borrow_mut().wrong.get_or_insert(wrong);
+            }
+            Ok(())
+        };
+        self.machine.spawn("recovery", Kind::Foreground, Box::new(body));
+        let end = self.machine.run();
+        let mut recovered = std::mem::take(&mut *session.result.borrow_mut());
+        if end == End::Stopped
+            && let Some(fault) = self.machine.faults().first()
+        {
+            recovered.wrong = Some(Wrong::from_fault(fault, Phase::Recovered));
+        }
+        self.machine.stop();
+        session.target.abandon();
+        (recovered, session.mounted.get())
+    }
+
+    /// Cuts the recovery that was just run, at a few places, and recovers again.
+    fn cut_inside(
+        &mut self,
+        program: &Rc<Program>,
+        base: &Base,
+        mounted: Moment,
+        recovered: &mut Recovered,
+    ) {
+        let mut inner = std::mem::take(&mut self.inner);
+        inner.begin(self.machine.disk().log());
+        let cuts: Vec<Moment> =
+            self.machine.disk().log().cuts().into_iter().filter(|cut| *cut <= mounted).collect();
+        let stride = cuts.len().div_ceil(INNER_CUTS_MAX).max(1);
+        let limits = Limits { exhaustive: 4, sampled: 0, torn: TornPolicy::None };
+        let depth = Depth { check: true, usable: false, inner_cuts: false };
+        // The last cuts first: they are those at which most has been written.
+        'cuts: for cut in cuts.iter().rev().step_by(stride) {
+            inner.cut(*cut, limits);
+            while let Some(step) = inner.next(&mut |_| 0) {
+                let Step::Recover(state) = step else { continue };
+                let (second, _) = self.run(&state, program, base, depth);
+                let wrong = compare(recovered, &second, *cut);
+                if inner.record(&state, second).is_err() {
+                    continue;
+                }
+                if let Some(found) = wrong {
+                    recovered.wrong = found.wrong;
+                    recovered.inner_cut = found.inner_cut;
+                    break 'cuts;
+                }
+            }
+        }
+        self.inner = inner;
+    }
+}
+
+/// What is wrong if a recovery and one that was cut and repeated show this.
+fn compare(first: &Recovered, second: &Recovered, cut: Moment) -> Option<Recovered> {
+    let wrong = match &second.wrong {
+        Some(wrong) if first.wrong.is_none() => Some(wrong.clone()),
+        None if !first.seen.same(&second.seen) => Some(Wrong::recovered(
+            verdict::RECOVERY_DIFFERS,
+            guarantee::REPEATABLE,
+            "",
+            format!("recovery cut after its event {} shows other names, sizes or contents", cut.0),
+        )),
+        _ => None,
+    };
+    let wrong = wrong?;
+    Some(Recovered { wrong: Some(wrong), inner_cut: Some(cut), seen: second.seen.clone() })
+}
+
+impl Session {
+    fn examine(&self, task: &Task) -> Result<(), Wrong> {
+        self.target.mount(task).map_err(|error| {
+            let message = format!("failed to mount after the power cut: {error}");
+            Wrong::recovered(verdict::MOUNT_FAILED, guarantee::MOUNTS, &cause(&error), message)
+        })?;
+        self.mounted.set(task.machine().now());
+        if self.depth.check {
+            self.check(task)?;
+        }
+        let seen = self.look(task)?;
+        self.result.borrow_mut().seen = seen;
+        self.after(task)?;
+        if self.depth.usable {
+            self.usable(task)?;
+        }
+        Ok(())
+    }
+
+    fn fs(&self) -> Fs {
+        self.target.fs().expect("it is mounted")
+    }
+
+    fn check(&self, task: &Task) -> Result<(), Wrong> {
+        let report = engine::check(task).map_err(|error| {
+            let message = format!("the full check ended with: failed to read: {error}");
+            Wrong::recovered(verdict::CHECK_FAILED, guarantee::CHECKS, &cause(&error), message)
+        })?;
+        match report.problems.first() {
+            None => Ok(()),
+            Some(problem) => Err(Wrong::recovered(
+                verdict::CHECK_FAILED,
+                guarantee::CHECKS,
+                problem.kind.name(),
+                format!("the full check of the recovered image says: {problem}"),
+            )),
+        }
+    }
+
+    /// Reads everything through the ordinary interface.
+    fn look(&self, task: &Task) -> Result<Seen, Wrong> {
+        let fs = self.fs();
+        let failed = |what: &str, error: Error| {
+            let message = format!("failed to {what} after recovery: {error}");
+            Wrong::recovered(verdict::UNUSABLE, guarantee::USABLE, &cause(&error), message)
+        };
+        let mut seen = Seen::default();
+        let names = fs.list(task).map_err(|error| failed("list the names", error))?;
+        for name in names {
+            let Some(index) = self.program.paths.iter().position(|path| *path == name) else {
+                let message = format!("the name {name:?} is there, which no operation created");
+                return Err(Wrong::recovered("ghost-name", 4, "", message));
+            };
+            let file = fs.open(task, &name).map_err(|error| failed("open a file", error))?;
+            let stat = file.stat(task).map_err(|error| failed("stat a file", error))?;
+            let count = stat.size.div_ceil(BLOCK_BYTES);
+            let mut blocks = Vec::with_capacity(count as usize);
+            for block in 0..count {
+                blocks.push(file.read_block(task, block).map_err(|error| errno(&error)));
+            }
+            let path = PathId(index as u8);
+            seen.push(FileSeen { path, size: stat.size, nlink: stat.nlink, blocks });
+        }
+        Ok(seen)
+    }
+
+    /// The program's own demands on every recovered state.
+    fn after(&self, task: &Task) -> Result<(), Wrong> {
+        let first = self.program.setup.len() + self.program.task_operation_count();
+        for (index, line) in self.program.after.iter().enumerate() {
+            let id = OpId((first + index) as u16 + 1);
+            if let Err(what) = self.after_line(task, id, line) {
+                let message = format!("line {} of `after`: {what}", index + 1);
+                let cause = format!("line {}", index + 1);
+                return Err(Wrong::recovered(
+                    verdict::AFTER_FAILED,
+                    guarantee::AFTER,
+                    &cause,
+                    message,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn after_line(&self, task: &Task, id: OpId, line: &AfterLine) -> Result<(), String> {
+        let name = |path: &PathId| self.program.path_name(*path);
+        let result = self.result.borrow();
+        match line {
+            AfterLine::Exists(path) if result.seen.file(*path).is_none() => {
+                Err(format!("{} is not there", name(path)))
+            }
+            AfterLine::Absent(path) if result.seen.file(*path).is_some() => {
+                Err(format!("{} is there", name(path)))
+            }
+            AfterLine::Exists(_) | AfterLine::Absent(_) => Ok(()),
+            AfterLine::Size { path, size } => match result.seen.file(*path) {
+                Some(file) if file.size == *size => Ok(()),
+                Some(file) => Err(format!("{} has size {}, not {size}", name(path), file.size)),
+                None => Err(format!("{} is not there", name(path))),
+            },
+            AfterLine::Content { path, span, holds } => {
+                let mut expected = vec![0; span.len as usize];
+                match holds {
+                    Content::Zero => {}
+                    Content::Byte(byte) => expected.fill(*byte),
+                    Content::Tag(op) => {
+                        let tag = oracle::operation::Fill::Tag;
+                        oracle::content::fill(tag, *op, *path, span.offset, &mut expected);
+                    }
+                }
+                drop(result);
+                let mut found = vec![0; span.len as usize];
+                let file = self.fs().open(task, name(path)).map_err(|error| error.to_string())?;
+                let count = file.read(task, span.offset, &mut found);
+                let count = count.map_err(|error| format!("failed to read: {error}"))?;
+                match found[..count] == expected[..] {
+                    true => Ok(()),
+                    false => Err(format!("{} holds other bytes", name(path))),
+                }
+            }
+            AfterLine::Operation(operation) => {
+                drop(result);
+                let mut worker = EngineWorker::new(task, TaskIndex(0));
+                let call = Call { program: &self.program, task: TaskIndex(0), id, operation };
+                match self.target.perform(&mut worker, &call) {
+                    Performed::Done(Err(errno)) => Err(format!("the operation fails: {errno:?}")),
+                    Performed::Stopped => Err("the machine stopped".to_string()),
+                    Performed::Strange(what) => Err(format!("the engine answered with {what}")),
+                    Performed::Done(Ok(_)) | Performed::Submitted => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// New operations, then deletes everything; free space must be back.
+    fn usable(&self, task: &Task) -> Result<(), Wrong> {
+        let failed = |error: Error| {
+            let message = format!("an operation on the recovered file system fails: {error}");
+            Wrong::recovered(verdict::UNUSABLE, guarantee::USABLE, &cause(&error), message)
+        };
+        let leaked = self.work(task).map_err(failed)?;
+        let Some(free) = leaked else { return Ok(()) };
+        let message = format!(
+            "with everything deleted {free} blocks are free, {} when the image was made",
+            self.free_blocks
+        );
+        Err(Wrong::recovered(verdict::LEAKED_SPACE, guarantee::NO_LEAK, "", message))
+    }
+
+    /// The free blocks in the end, if they are not those of the new image.
+    fn work(&self, task: &Task) -> Result<Option<u64>, Error> {
+        let fs = self.fs();
+        let file = fs.create(task, NEW_FILE)?;
+        let content = [0x5a_u8; 700];
+        file.write(task, 100, &content, engine::Sync::None)?;
+        file.fsync(task)?;
+        let mut back = [0_u8; 800];
+        let count = file.read(task, 0, &mut back)?;
+        if count != 800 || back[..100] != [0; 100] || back[100..] != content {
+            return Err(Error::Bug("a new file does not read back"));
+        }
+        drop(file);
+        for name in fs.list(task)? {
+            fs.unlink(task, &name)?;
+        }
+        fs.sync(task)?;
+        // What the first commit freed was pinned until it was durable; nothing is left to free.
+        let free = fs.statfs(task)?.free;
+        Ok((free != self.free_blocks).then_some(free))
+    }
+}
+
+/// What tells errors of one kind apart: the structure, not the place.
+fn cause(error: &Error) -> String {
+    match error {
+        Error::Corrupt { structure, what, .. } => format!("{structure}: {what}"),
+        Error::Io { what, .. } => (*what).to_string(),
+        Error::NoSpace { .. } => "no space".to_string(),
+        Error::Refused(errno) => errno.name().to_string(),
+        Error::Bug(what) => (*what).to_string(),
+        other => other.to_string(),
+    }
+}

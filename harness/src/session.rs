@@ -1,0 +1,126 @@
+//! One worker's whole line: execute a program, judge its cuts, keep what was found. Everything that
+//! runs programs (campaigns, replay, minimizing, exploration, fuzz targets) goes through here.
+
+use crate::cuts::{Judge, Plan, Totals};
+use crate::execution::{Executed, Executor, Manner};
+use crate::finding::{self, Finding};
+use crate::images::Images;
+use crate::program::Program;
+use machine::Chooser;
+use machine::choosers::Dice;
+use std::rc::Rc;
+
+/// What one program showed.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The execution.
+    pub executed: Executed,
+    /// The cuts judged.
+    pub totals: Totals,
+    /// The first thing wrong.
+    pub finding: Option<Finding>,
+    /// Where a recorded schedule did not fit.
+    pub divergences: u32,
+}
+
+/// Runs programs one after the other, with everything reusable kept.
+#[derive(Default)]
+pub struct Session {
+    images: Images,
+    executor: Executor,
+    judge: Judge,
+}
+
+impl Session {
+    /// Executes a program with its own chooser and judges its cuts. `seed` decides which cuts and
+    /// states are drawn where there are too many.
+    ///
+    /// # Errors
+    /// A sentence, if the program cannot be executed at all.
+    pub fn run(&mut self, program: &Rc<Program>, plan: &Plan, seed: u64) -> Result<Shown, String> {
+        let chooser = crate::execution::chooser(program);
+        self.run_with(program, plan, seed, chooser).map(|(shown, _)| shown)
+    }
+
+    /// Executes a program with a chooser, judges its cuts, and gives the chooser back.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_with(
+        &mut self,
+        program: &Rc<Program>,
+        plan: &Plan,
+        seed: u64,
+        chooser: Box<dyn Chooser>,
+    ) -> Result<(Shown, Box<dyn Chooser>), String> {
+        let manner = Manner::default();
+        let (executed, chooser) =
+            self.executor.execute_with(&mut self.images, program, manner, chooser)?;
+        let mut shown = Shown { executed, ..Shown::default() };
+        if let Some(wrong) = &shown.executed.wrong {
+            let finding = Finding::live(&self.executor, &shown.executed, program, wrong);
+            shown.finding = Some(finding);
+            return Ok((shown, chooser));
+        }
+        if plan.cuts_max > 0 {
+            let mut dice = Dice::new(seed);
+            let (totals, found) =
+                self.judge.judge(&self.executor, &shown.executed, program, plan, &mut dice);
+            shown.totals = totals;
+            shown.finding = found
+                .map(|found| Finding::crash(&self.executor, &shown.executed, program, &found));
+        }
+        Ok((shown, chooser))
+    }
+
+    /// Runs a program as it says: with its recorded schedule, if it has one, and judged at its
+    /// recorded cut alone, if it has one.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn replay(&mut self, program: &Rc<Program>) -> Result<Shown, String> {
+        let mut plan = Plan::thorough();
+        if program.cut.is_some() {
+            plan.cuts_max = 0;
+        }
+        let Some(schedule) = &program.schedule else {
+            let mut shown = self.run(program, &plan, 0)?;
+            self.judge_recorded(program, &mut shown);
+            return Ok(shown);
+        };
+        let chooser = Box::new(finding::replayer(schedule));
+        let (mut shown, mut spent) = self.run_with(program, &plan, 0, chooser)?;
+        if let Some(replay) = spent.as_any().downcast_mut::<machine::choosers::Replay>() {
+            shown.divergences = replay.divergences();
+        }
+        self.judge_recorded(program, &mut shown);
+        Ok(shown)
+    }
+
+    /// Judges the one crash state that a program describes.
+    fn judge_recorded(&mut self, program: &Rc<Program>, shown: &mut Shown) {
+        let Some(cut) = &program.cut else { return };
+        if shown.finding.is_some() {
+            return;
+        }
+        let kept = finding::selection(&cut.kept);
+        let inside = finding::selection(&cut.kept_inside);
+        let inner = cut.inside_recovery.map(|moment| (machine::Moment(moment), &inside));
+        let moment = finding::moment(cut).min(shown.executed.end);
+        let default = finding::strategy(cut);
+        shown.totals.cuts = 1;
+        shown.totals.crash_states = 1;
+        let wrong =
+            self.judge.judge_one(&self.executor, program, moment, &kept, default, inner);
+        if let Some(wrong) = wrong {
+            let mut same = (**program).clone();
+            same.cut = Some(cut.clone());
+            shown.finding = Some(Finding { wrong, program: same });
+        }
+    }
+
+    /// The executor, with the last execution.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+}

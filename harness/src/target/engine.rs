@@ -1,0 +1,480 @@
+//! The engine as a target: operations run inside fibres of the machine.
+//!
+//! Each task keeps the files that it has opened, and reopens one when its name has come to mean
+//! another file: errors of writeback are reported per open file, as by kernels.
+
+use super::{Call, Performed, Target};
+use crate::program::Program;
+use engine::defects::Defects;
+use engine::options::MountOptions;
+use engine::paths::remap::Dedupe;
+use engine::{AsyncIo, Error, File, Fs, Mapping};
+use machine::{Machine, Stopped, Task};
+use oracle::operation::{Errno, HoleRun, MapId, OpId, Operation, Outcome, PathId, Span, Sync};
+use oracle::operation::{TaskIndex, Value};
+use machine::disk::Op;
+use oracle::{DeviceError, DeviceErrorPlace, Oracle, Promises};
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// A mounted engine, shared by the tasks of a program.
+pub struct EngineTarget {
+    options: MountOptions,
+    defects: Defects,
+    promises: Promises,
+    fs: RefCell<Option<Fs>>,
+    maps: RefCell<SmallVec<[Option<Mapping>; 4]>>,
+    /// The names by which inodes were opened, by number; the newest last.
+    inos: RefCell<SmallVec<[(u64, PathId); 8]>>,
+    /// Device failures that the oracle was told of.
+    told: Cell<usize>,
+}
+
+/// One task's descriptors and asynchronous IO.
+pub struct EngineWorker<'w> {
+    task: &'w Task,
+    who: TaskIndex,
+    files: SmallVec<[Option<File>; 4]>,
+    submitted: SmallVec<[(OpId, Operation, AsyncIo); 4]>,
+    done: SmallVec<[(OpId, Outcome); 4]>,
+}
+
+impl<'w> EngineWorker<'w> {
+    /// A worker of a task that has opened nothing.
+    pub fn new(task: &'w Task, who: TaskIndex) -> Self {
+        let (files, submitted, done) = (SmallVec::new(), SmallVec::new(), SmallVec::new());
+        EngineWorker { task, who, files, submitted, done }
+    }
+
+    /// The fibre's task.
+    pub fn task(&self) -> &'w Task {
+        self.task
+    }
+
+    /// Which task of the program it is.
+    pub fn who(&self) -> TaskIndex {
+        self.who
+    }
+}
+
+impl EngineTarget {
+    /// An engine that is to be mounted with these options and defects.
+    pub fn new(options: MountOptions, defects: Defects, promises: Promises) -> Self {
+        EngineTarget {
+            options,
+            defects,
+            promises,
+            fs: RefCell::new(None),
+            maps: RefCell::default(),
+            inos: RefCell::default(),
+            told: Cell::new(0),
+        }
+    }
+
+    /// Mounts the machine's disk; recovery included.
+    ///
+    /// # Errors
+    /// Those of the engine's mount.
+    pub fn mount(&self, task: &Task) -> Result<(), Error> {
+        let fs = Fs::mount(task, &self.options, self.defects)?;
+        *self.fs.borrow_mut() = Some(fs);
+        Ok(())
+    }
+
+    /// The mounted file system.
+    pub fn fs(&self) -> Option<Fs> {
+        self.fs.borrow().clone()
+    }
+
+    /// Unmounts cleanly. The outcome is that of a `sync`, as everything is durable afterwards.
+    pub fn unmount(&self, task: &Task) -> Outcome {
+        self.maps.borrow_mut().clear();
+        let Some(fs) = self.fs() else { return Err(Errno::EBADF) };
+        fs.unmount(task).map(|()| Value::Unit).map_err(|error| errno(&error))
+    }
+
+    /// Forgets the file system without touching the disk: the power is off.
+    pub fn abandon(&self) {
+        self.maps.borrow_mut().clear();
+        if let Some(fs) = self.fs.borrow_mut().take() {
+            fs.abandon();
+        }
+    }
+
+    /// Tells the oracle which requests the device has failed since it was told last.
+    pub fn note_failures(&self, machine: &Machine, oracle: &mut Oracle) {
+        let disk = machine.disk();
+        let failed = disk.failed();
+        for failure in failed.iter().skip(self.told.get()) {
+            let logged = disk.log().get(failure.request);
+            let note = logged.map(|logged| logged.note);
+            let write = logged.is_some_and(|logged| logged.request.op() == Op::Write);
+            let file = match note {
+                Some(note) if note.what == "data" => self.path_of(note.tag),
+                _ => None,
+            };
+            let place = file.map_or(DeviceErrorPlace::Unknown, DeviceErrorPlace::File);
+            let at = oracle::Moment(machine.now().0);
+            oracle.note_device_error(at, DeviceError { write, place });
+        }
+        self.told.set(failed.len());
+    }
+
+    fn path_of(&self, ino: u64) -> Option<PathId> {
+        let known = self.inos.borrow();
+        known.iter().rev().find(|(other, _)| *other == ino).map(|(_, path)| *path)
+    }
+
+    /// The size of a file as it stands, or `None` if there is no such name.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the machine is poisoned.
+    pub fn size(
+        &self,
+        task: &Task,
+        program: &Program,
+        path: PathId,
+    ) -> Result<Option<u64>, Stopped> {
+        let Some(fs) = self.fs() else { return Ok(None) };
+        let stat = fs.open(task, program.path_name(path)).and_then(|file| file.stat(task));
+        match stat {
+            Ok(stat) => Ok(Some(stat.size)),
+            Err(Error::Stopped) => Err(Stopped),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Waits for all asynchronous IO of a worker.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the machine is poisoned.
+    pub fn reap(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
+        for (id, operation, io) in std::mem::take(&mut worker.submitted) {
+            let outcome = match (io.wait(worker.task), operation) {
+                (Err(Error::Stopped), _) => return Err(Stopped),
+                (Err(error), _) => Err(errno(&error)),
+                (Ok(_), Operation::AsyncRead { .. }) => Ok(Value::Bytes(io.bytes())),
+                (Ok(count), _) => Ok(Value::Count(count as u64)),
+            };
+            worker.done.push((id, outcome));
+        }
+        Ok(())
+    }
+
+    fn open(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>, path: PathId) -> Opened {
+        let fs = self.fs().ok_or(Error::Aborted)?;
+        let fresh = fs.open(worker.task, call.program.path_name(path))?;
+        let index = usize::from(path.0);
+        if worker.files.len() <= index {
+            worker.files.resize(index + 1, None);
+        }
+        match &worker.files[index] {
+            Some(known) if Rc::ptr_eq(known.inode(), fresh.inode()) => Ok(known.clone()),
+            _ => {
+                self.inos.borrow_mut().push((fresh.inode().ino.0, path));
+                worker.files[index] = Some(fresh.clone());
+                Ok(fresh)
+            }
+        }
+    }
+
+    fn map(&self, map: MapId) -> Result<Mapping, Error> {
+        let maps = self.maps.borrow();
+        let known = maps.get(usize::from(map.0)).and_then(Clone::clone);
+        known.ok_or(Error::Refused(engine::error::Errno::EFAULT))
+    }
+
+    fn set_map(&self, map: MapId, mapping: Option<Mapping>) -> Option<Mapping> {
+        let mut maps = self.maps.borrow_mut();
+        let index = usize::from(map.0);
+        if maps.len() <= index {
+            maps.resize(index + 1, None);
+        }
+        std::mem::replace(&mut maps[index], mapping)
+    }
+
+    fn run(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Done, Error> {
+        match call.operation {
+            Operation::Create { .. }
+            | Operation::Unlink { .. }
+            | Operation::List
+            | Operation::Sync
+            | Operation::Commit => self.names(worker, call).map(Done::Value),
+            Operation::Mmap { .. }
+            | Operation::Munmap { .. }
+            | Operation::Load { .. }
+            | Operation::Store { .. }
+            | Operation::Msync { .. } => self.memory(worker, call).map(Done::Value),
+            Operation::AsyncWrite { .. } | Operation::AsyncRead { .. } | Operation::Reap => {
+                self.asynchronous(worker, call)
+            }
+            Operation::Write { .. }
+            | Operation::Append { .. }
+            | Operation::Read { .. }
+            | Operation::DirectWrite { .. }
+            | Operation::DirectRead { .. } => self.data(worker, call).map(Done::Value),
+            Operation::Truncate { .. }
+            | Operation::Fallocate { .. }
+            | Operation::Punch { .. }
+            | Operation::ZeroRange { .. }
+            | Operation::Clone { .. }
+            | Operation::Dedupe { .. } => self.ranges(worker, call).map(Done::Value),
+            _ => self.others(worker, call).map(Done::Value),
+        }
+    }
+
+    fn names(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let (fs, task) = (self.fs().ok_or(Error::Aborted)?, worker.task);
+        match call.operation {
+            Operation::Create { path } => {
+                fs.create(task, call.program.path_name(*path))?;
+            }
+            Operation::Unlink { path } => fs.unlink(task, call.program.path_name(*path))?,
+            Operation::Sync => fs.sync(task)?,
+            Operation::Commit => fs.commit(task)?,
+            _ => {
+                let mut names = Vec::new();
+                for name in fs.list(task)? {
+                    let index = call.program.paths.iter().position(|path| *path == name);
+                    let index = index.ok_or(Error::Bug("a name that no operation created"))?;
+                    names.push(PathId(index as u8));
+                }
+                names.sort_unstable();
+                return Ok(Value::Names(names));
+            }
+        }
+        Ok(Value::Unit)
+    }
+
+    fn data(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let task = worker.task;
+        match *call.operation {
+            Operation::Write { path, span, sync, .. } => {
+                let file = self.open(worker, call, path)?;
+                let bytes = payload(call, span.len);
+                let count = file.write(task, span.offset, &bytes, durability(sync))?;
+                Ok(Value::Count(count as u64))
+            }
+            Operation::Append { path, len, sync, .. } => {
+                let file = self.open(worker, call, path)?;
+                let bytes = payload(call, len);
+                let (offset, count) = file.append(task, &bytes, durability(sync))?;
+                Ok(Value::Appended { offset, len: count as u64 })
+            }
+            Operation::DirectWrite { path, span, sync, .. } => {
+                let file = self.open(worker, call, path)?;
+                let bytes = payload(call, span.len);
+                let count = file.direct_write(task, span.offset, &bytes, durability(sync))?;
+                Ok(Value::Count(count as u64))
+            }
+            Operation::Read { path, span } | Operation::DirectRead { path, span } => {
+                let file = self.open(worker, call, path)?;
+                let mut bytes = vec![0; span.len as usize];
+                let direct = matches!(call.operation, Operation::DirectRead { .. });
+                let count = match direct {
+                    true => file.direct_read(task, span.offset, &mut bytes)?,
+                    false => file.read(task, span.offset, &mut bytes)?,
+                };
+                bytes.truncate(count);
+                Ok(Value::Bytes(bytes))
+            }
+            _ => Err(Error::Bug("not a data operation")),
+        }
+    }
+
+    fn asynchronous(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Done, Error> {
+        let task = worker.task;
+        let io = match *call.operation {
+            Operation::AsyncWrite { path, span, sync, .. } => {
+                let file = self.open(worker, call, path)?;
+                file.submit_write(task, span.offset, &payload(call, span.len), durability(sync))?
+            }
+            Operation::AsyncRead { path, span } => {
+                let file = self.open(worker, call, path)?;
+                file.submit_read(task, span.offset, span.len as usize)?
+            }
+            _ => {
+                self.reap(worker)?;
+                return Ok(Done::Value(Value::Unit));
+            }
+        };
+        worker.submitted.push((call.id, call.operation.clone(), io));
+        Ok(Done::Submitted)
+    }
+
+    fn memory(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let (fs, task) = (self.fs().ok_or(Error::Aborted)?, worker.task);
+        match *call.operation {
+            Operation::Mmap { map, path, span } => {
+                let file = self.open(worker, call, path)?;
+                let mapping = file.mmap(task, span.offset, span.len)?;
+                if let Some(old) = self.set_map(map, Some(mapping)) {
+                    fs.munmap(task, &old)?;
+                }
+            }
+            Operation::Munmap { map } => {
+                if let Some(old) = self.set_map(map, None) {
+                    fs.munmap(task, &old)?;
+                }
+            }
+            Operation::Load { map, span } => {
+                let mut bytes = vec![0; span.len as usize];
+                fs.load(task, &self.map(map)?, span.offset, &mut bytes)?;
+                return Ok(Value::Bytes(bytes));
+            }
+            Operation::Store { map, span, .. } => {
+                fs.store_bytes(task, &self.map(map)?, span.offset, &payload(call, span.len))?;
+            }
+            Operation::Msync { map, span } => {
+                fs.msync(task, &self.map(map)?, span.offset, span.len)?;
+            }
+            _ => return Err(Error::Bug("not an operation on memory")),
+        }
+        Ok(Value::Unit)
+    }
+
+    fn ranges(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let task = worker.task;
+        match *call.operation {
+            Operation::Truncate { path, size } => {
+                self.open(worker, call, path)?.truncate(task, size)?;
+            }
+            Operation::Fallocate { path, span, keep_size } => {
+                self.open(worker, call, path)?.fallocate(task, of(span)?, keep_size)?;
+            }
+            Operation::Punch { path, span } => {
+                self.open(worker, call, path)?.punch(task, of(span)?)?;
+            }
+            Operation::ZeroRange { path, span, keep_size } => {
+                self.open(worker, call, path)?.zero_range(task, of(span)?, keep_size)?;
+            }
+            Operation::Clone { source, source_offset, target, target_offset, len } => {
+                let from = self.open(worker, call, source)?;
+                let to = self.open(worker, call, target)?;
+                from.clone_range(task, source_offset, &to, target_offset, len)?;
+            }
+            Operation::Dedupe { source, source_offset, target, target_offset, len } => {
+                let from = self.open(worker, call, source)?;
+                let to = self.open(worker, call, target)?;
+                return match from.dedupe_range(task, source_offset, &to, target_offset, len)? {
+                    Dedupe::Same(count) => Ok(Value::Count(count)),
+                    Dedupe::Differs => Ok(Value::Differs),
+                };
+            }
+            _ => return Err(Error::Bug("not an operation on ranges")),
+        }
+        Ok(Value::Unit)
+    }
+
+    fn others(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let task = worker.task;
+        match *call.operation {
+            Operation::Fsync { path } => self.open(worker, call, path)?.fsync(task)?,
+            Operation::Fdatasync { path } => self.open(worker, call, path)?.fdatasync(task)?,
+            Operation::FsyncRange { path, span } => {
+                self.open(worker, call, path)?.fsync_range(task, of(span)?)?;
+            }
+            Operation::Writeback { path } => self.open(worker, call, path)?.writeback(task)?,
+            Operation::Reclaim { path } => {
+                self.open(worker, call, path)?.reclaim(task)?;
+            }
+            Operation::Holes { path } => {
+                let runs = self.open(worker, call, path)?.holes(task)?;
+                let run = |(span, data): (engine::Span, bool)| HoleRun {
+                    span: Span::new(span.start, span.end - span.start),
+                    data,
+                };
+                return Ok(Value::Holes(runs.into_iter().map(run).collect()));
+            }
+            Operation::Stat { path } => {
+                let stat = self.open(worker, call, path)?.stat(task)?;
+                return Ok(Value::Stat { size: stat.size, nlink: stat.nlink });
+            }
+            _ => return Err(Error::Refused(engine::error::Errno::EOPNOTSUPP)),
+        }
+        Ok(Value::Unit)
+    }
+}
+
+type Opened = Result<File, Error>;
+
+enum Done {
+    Value(Value),
+    Submitted,
+}
+
+impl Target for EngineTarget {
+    type Worker<'w> = EngineWorker<'w>;
+
+    fn promises(&self) -> Promises {
+        self.promises.clone()
+    }
+
+    fn perform(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Performed {
+        match self.run(worker, call) {
+            Ok(Done::Value(value)) => Performed::Done(Ok(value)),
+            Ok(Done::Submitted) => Performed::Submitted,
+            Err(Error::Stopped) => Performed::Stopped,
+            Err(Error::Bug(what)) => Performed::Strange(what.to_string()),
+            Err(error @ Error::Corrupt { .. }) => Performed::Strange(error.to_string()),
+            Err(error) => Performed::Done(Err(errno(&error))),
+        }
+    }
+
+    fn reaped(&self, worker: &mut EngineWorker<'_>, each: &mut dyn FnMut(OpId, Performed)) {
+        for (id, outcome) in std::mem::take(&mut worker.done) {
+            each(id, Performed::Done(outcome));
+        }
+    }
+}
+
+fn payload(call: &Call<'_>, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len as usize];
+    call.payload(&mut bytes);
+    bytes
+}
+
+fn durability(sync: Sync) -> engine::Sync {
+    match sync {
+        Sync::None => engine::Sync::None,
+        Sync::Data => engine::Sync::Data,
+    }
+}
+
+fn of(span: Span) -> Result<engine::Span, Error> {
+    engine::Span::of(span.offset, span.len)
+}
+
+/// The error number of an engine error, in the vocabulary of operations.
+pub fn errno(error: &Error) -> Errno {
+    use engine::error::Errno as E;
+    match error.errno() {
+        E::EPERM => Errno::EPERM,
+        E::ENOENT => Errno::ENOENT,
+        E::EIO => Errno::EIO,
+        E::EBADF => Errno::EBADF,
+        E::EAGAIN => Errno::EAGAIN,
+        E::ENOMEM => Errno::ENOMEM,
+        E::EFAULT => Errno::EFAULT,
+        E::EBUSY => Errno::EBUSY,
+        E::EEXIST => Errno::EEXIST,
+        E::EXDEV => Errno::EXDEV,
+        E::ENOTDIR => Errno::ENOTDIR,
+        E::EISDIR => Errno::EISDIR,
+        E::EINVAL => Errno::EINVAL,
+        E::ETXTBSY => Errno::ETXTBSY,
+        E::EFBIG => Errno::EFBIG,
+        E::ENOSPC => Errno::ENOSPC,
+        E::EROFS => Errno::EROFS,
+        E::EMLINK => Errno::EMLINK,
+        E::ERANGE => Errno::ERANGE,
+        E::ENAMETOOLONG => Errno::ENAMETOOLONG,
+        E::ENOTEMPTY => Errno::ENOTEMPTY,
+        E::ELOOP => Errno::ELOOP,
+        E::ENODATA => Errno::ENODATA,
+        E::EOVERFLOW => Errno::EOVERFLOW,
+        E::EOPNOTSUPP => Errno::EOPNOTSUPP,
+        E::EUCLEAN => Errno::EUCLEAN,
+    }
+}

@@ -1,0 +1,114 @@
+//! Verdicts: what was found wrong, in one shape whoever found it, and the signature that makes two
+//! findings the same bug.
+//!
+//! Four finders meet here: the oracle (live and after a cut), the machine (deadlocks and their
+//! like), the full check of a recovered image, and the checks that recovery works at all.
+
+use machine::Fault;
+use oracle::Violation;
+use std::fmt;
+
+/// Something that no allowed behaviour shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The kebab-case kind: of [`oracle::violation::Kind`], of [`machine::FaultKind`], or one of this
+    /// module's constants.
+    pub kind: String,
+    /// The number of the guarantee in docs/guarantees.md.
+    pub guarantee: u16,
+    /// What tells two causes of one kind apart, and is equal on every schedule that shows the same.
+    pub cause: String,
+    /// For a reader.
+    pub message: String,
+    /// Where it was seen.
+    pub phase: Phase,
+}
+
+/// When something was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// While the program ran.
+    Live,
+    /// On a crash state.
+    Recovered,
+}
+
+/// The image cannot be mounted after a cut.
+pub const MOUNT_FAILED: &str = "mount-failed";
+/// The full check of the recovered image found something.
+pub const CHECK_FAILED: &str = "check-failed";
+/// A cut inside recovery leads to another state than recovery without it.
+pub const RECOVERY_DIFFERS: &str = "recovery-differs";
+/// The recovered file system refuses ordinary operations.
+pub const UNUSABLE: &str = "unusable";
+/// With everything deleted, free space is not what it was when the image was made.
+pub const LEAKED_SPACE: &str = "leaked-space";
+/// A line of `after` does not hold.
+pub const AFTER_FAILED: &str = "after-failed";
+
+/// Numbers of the structural guarantees.
+pub mod guarantee {
+    /// Every crash state mounts.
+    pub const MOUNTS: u16 = 21;
+    /// The recovered image passes the full check.
+    pub const CHECKS: u16 = 22;
+    /// Recovery that is itself cut gives the same answer.
+    pub const REPEATABLE: u16 = 23;
+    /// The recovered file system takes new operations.
+    pub const USABLE: u16 = 24;
+    /// Nothing leaks: everything can be deleted and all space comes back.
+    pub const NO_LEAK: u16 = 25;
+    /// Every operation ends: no deadlock, no livelock, no panic, and locks keep their order.
+    pub const PROGRESS: u16 = 26;
+    /// What a program's own `after` lines demand.
+    pub const AFTER: u16 = 27;
+}
+
+impl Wrong {
+    /// What the oracle found.
+    pub fn from_violation(violation: &Violation, phase: Phase) -> Self {
+        Wrong {
+            kind: violation.kind.name().to_string(),
+            guarantee: u16::from(violation.guarantee.0),
+            cause: String::new(),
+            message: violation.message.clone(),
+            phase,
+        }
+    }
+
+    /// What the machine found.
+    pub fn from_fault(fault: &Fault, phase: Phase) -> Self {
+        Wrong {
+            kind: fault.kind.name().to_string(),
+            guarantee: guarantee::PROGRESS,
+            cause: fault.key.clone(),
+            message: fault.to_string(),
+            phase,
+        }
+    }
+
+    /// What the checks of a recovered state found.
+    pub fn recovered(kind: &str, guarantee: u16, cause: &str, message: String) -> Self {
+        let (kind, cause) = (kind.to_string(), cause.to_string());
+        Wrong { kind, guarantee, cause, message, phase: Phase::Recovered }
+    }
+
+    /// The key that makes two findings the same bug.
+    pub fn signature(&self) -> String {
+        let phase = match self.phase {
+            Phase::Live => "live",
+            Phase::Recovered => "crash",
+        };
+        if self.cause.is_empty() {
+            format!("{} G-{} {phase}", self.kind, self.guarantee)
+        } else {
+            format!("{} G-{} {phase} {}", self.kind, self.guarantee, self.cause)
+        }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (G-{}): {}", self.kind, self.guarantee, self.message)
+    }
+}
