@@ -132,6 +132,139 @@ defects! {
         breaks: "Bytes that no write put there become readable in the gap.",
         source: "fstests generic/515; Linux 410fdc72b05a.",
     }
+    WriteErrorEmLogged {
+        name: "write-error-em-logged",
+        family: Fsync,
+        change: "fsync logs the extent of a write that the device failed.",
+        breaks: "After a crash the file shows blocks that were never written, where it had data.",
+        source: "Linux f13e01b89daf.",
+    }
+    LogReplayDropsCsums {
+        name: "log-replay-drops-csums",
+        family: Fsync,
+        change: "Replay deletes the checksums of all blocks that it replaces, shared ones too.",
+        breaks: "The other file that shares them cannot be read any more.",
+        source: "Linux 40e046acbd2f.",
+    }
+    HoleNotLoggedNoHoles {
+        name: "hole-not-logged-no-holes",
+        family: Fsync,
+        change: "fsync logs no holes.",
+        breaks: "After a crash the old data are back where a hole was punched.",
+        source: "Linux 0e56315ca147; fstests btrfs/159, btrfs/201.",
+    }
+    TrailingHoleNotLogged {
+        name: "trailing-hole-not-logged",
+        family: Fsync,
+        change: "fsync does not log a hole that reaches to the end of the file.",
+        breaks: "After a crash the data that a truncate took away are back.",
+        source: "fstests generic/101.",
+    }
+    RangedFsyncDropsOthers {
+        name: "ranged-fsync-drops-others",
+        family: Fsync,
+        change: "fsync of a range forgets what changed outside of the range.",
+        breaks: "A later fsync of the whole file does not log it.",
+        source: "Linux 49dae1bc1c66; fstests generic/325.",
+    }
+    CloneFsyncMissingEm {
+        name: "clone-fsync-missing-em",
+        family: Fsync,
+        change: "A clone does not mark the target's extents as changed.",
+        breaks: "fsync of the target does not log them.",
+        source: "fstests btrfs/056, generic/501, generic/588; Linux bd3599a0e142, b84b8390d600.",
+    }
+    CloneHoleNotLogged {
+        name: "clone-hole-not-logged",
+        family: Fsync,
+        change: "A clone of a hole does not mark the target's range as changed.",
+        breaks: "After fsync and a crash the target's old data are back.",
+        source: "fstests btrfs/231.",
+    }
+    SuperNoPreflush {
+        name: "super-no-preflush",
+        family: Durability,
+        change: "The superblock is written without a flush before it.",
+        breaks: "After a crash it points to blocks that were only in the device's cache.",
+        source: "The class of fstests generic/482.",
+    }
+    SuperNoFua {
+        name: "super-no-fua",
+        family: Durability,
+        change: "The superblock is written without FUA.",
+        breaks: "What fsync and sync promised is lost with the device's cache.",
+        source: "The class of fstests generic/482.",
+    }
+    SuperBeforeLogBlocks {
+        name: "super-before-log-blocks",
+        family: Durability,
+        change: "The superblock points to the log before the log's blocks were waited for.",
+        breaks: "After a crash the log is not there, or damaged.",
+        source: "Rule B-1.",
+    }
+    LogRootBeforeLogTree {
+        name: "log-root-before-log-tree",
+        family: Durability,
+        change: "A log root may name another group's log tree whose writes are still in flight.",
+        breaks: "After a crash the log names blocks that were never written.",
+        source: "Linux 4203e9689470; fstests btrfs/196.",
+    }
+    FsyncElidesFlush {
+        name: "fsync-elides-flush",
+        family: Durability,
+        change: "fsync that finds nothing to log returns without a flush.",
+        breaks: "Data overwritten in place are lost with the device's cache.",
+        source: "Linux 47c7d0b19502.",
+    }
+    FlushBeforeTailSample {
+        name: "flush-before-tail-sample",
+        family: Durability,
+        change: "fsync flushes the data device before it writes out what the flush must cover.",
+        breaks: "What was written after the flush is lost with the device's cache.",
+        source: "The regression of Linux eef983ffeae7; Linux b5d721eaae47.",
+    }
+    DataFlushMissingMultidev {
+        name: "data-flush-missing-multidev",
+        family: Durability,
+        change: "With a log device, fsync flushes that one only.",
+        breaks: "After a crash the log points to data that were only in the other device's cache.",
+        source: "Linux b5d721eaae47.",
+    }
+    FreedExtentReusedBeforeCommit {
+        name: "freed-extent-reused-before-commit",
+        family: Durability,
+        change: "Freed data blocks can be allocated before the commit that frees them is durable.",
+        breaks: "After a crash the old file shows another file's data.",
+        source: "The rule of every copy-on-write file system, X-6.",
+    }
+    DiscardBeforeCommit {
+        name: "discard-before-commit",
+        family: Durability,
+        change: "Freed blocks are discarded at once (mounts with discard=on).",
+        breaks: "After a crash the old file has lost its data.",
+        source: "Rule B-2.",
+    }
+    FsyncErrorReportedOnceLost {
+        name: "fsync-error-reported-once-lost",
+        family: Durability,
+        change: "The first fsync that reports an error of writeback clears it for all open files.",
+        breaks: "fsync through another open file returns success although data were lost.",
+        source: "The history of errseq in Linux.",
+    }
+    JournalSuperRace {
+        name: "journal-super-race",
+        family: Durability,
+        change: "fsync writes the superblock without its lock and outside of its transaction.",
+        breaks: "A commit at the same time is overwritten by what was there before it.",
+        source: "Linux 538bcaa6261b.",
+    }
+    TornSuperNoChecksum {
+        name: "torn-super-no-checksum",
+        family: Durability,
+        change: "The superblock spans two sectors and has no checksum.",
+        breaks: "After a crash its halves may be of two commits.",
+        source: "Rule B-2.",
+    }
 }
 
 impl Defect {

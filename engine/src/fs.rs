@@ -4,7 +4,7 @@
 //! there is first something for them to do. What each operation does, and which locks it takes, is
 //! in `paths`. It must never know programs, oracles or people.
 
-use crate::defects::Defects;
+use crate::defects::{Defect, Defects};
 use crate::error::{Error, Result};
 use crate::inode::Inode;
 use crate::inode::cache::InodeCache;
@@ -68,6 +68,7 @@ impl Fs {
     pub fn mount(task: &Task, options: &MountOptions, defects: Defects) -> Result<Fs> {
         let machine = task.machine().clone();
         let store = Store::mount(task, options)?;
+        store.set_defects(defects);
         let state = FsState {
             mm: Mm::new(&machine),
             workers: Workers::new(&machine, options),
@@ -250,7 +251,11 @@ impl File {
     /// # Errors
     /// That error.
     pub fn check_errors(&self) -> Result<()> {
-        self.0.inode.errors.check_and_advance(&self.0.seen).map_or(Ok(()), Err)
+        let errors = &self.0.inode.errors;
+        if self.fs().defects().has(Defect::FsyncErrorReportedOnceLost) {
+            return errors.take_for_all().map_or(Ok(()), Err);
+        }
+        errors.check_and_advance(&self.0.seen).map_or(Ok(()), Err)
     }
 
     /// Reads bytes; less than asked for at the end of the file.

@@ -12,7 +12,10 @@ const SCRIPTS: &[(&str, &[&str])] = &[
     ("", &["create f\nwrite f 0 3\nfsync f\nwrite f 1 1\nfsync f\nwrite f 5 1\nfdatasync f"]),
     ("create f\nwrite f 0 3", &["write f 1 1\nfsync f\nsync\nwrite f 0 1\nfsync f"]),
     ("create f\nwrite f 0 3", &["dwrite f 0 2\nfsync f\ndwrite f 2 3\nfsync f"]),
-    ("create f\nwrite f 0 4", &["punch f 1 2\nfsync f\nwrite f 2 1\nfsync f\npunch f 0 9\nfsync f"]),
+    (
+        "create f\nwrite f 0 4",
+        &["punch f 1 2\nfsync f\nwrite f 2 1\nfsync f\npunch f 0 9\nfsync f"],
+    ),
     ("create f\nwrite f 0 4", &["trunc f 1\nfsync f\ntrunc f 6\nfsync f\nwrite f 5 1\nfsync f"]),
     ("create f\nwrite f 0 2", &["trunc f 1\ntrunc f 2\nfsync f"]),
     ("create f\nfalloc f 0 4", &["dwrite f 1 1\nfsync f\nwrite f 0 1\nwb f\nfsync f"]),
@@ -30,7 +33,9 @@ const SCRIPTS: &[(&str, &[&str])] = &[
     ("create f", &["owrite f 0 1\nowrite f 1 1\nowrite f 0 1\nowrite f 9 1"]),
     (
         "create f\nwrite f 0 2",
-        &["write f 0 1\nfsync f\nunlink f\ncreate g\nwrite g 0 2\nfsync g\ncommit\nwrite g 0 1\nfsync g"],
+        &[
+            "write f 0 1\nfsync f\nunlink f\ncreate g\nwrite g 0 2\nfsync g\ncommit\nwrite g 0 1\nfsync g",
+        ],
     ),
 ];
 

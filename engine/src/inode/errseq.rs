@@ -12,6 +12,7 @@ pub struct ErrSeq {
     /// Twice the number of errors that count, plus one if the last was seen.
     state: Cell<u32>,
     count: Cell<u32>,
+    taken: Cell<u32>,
     error: RefCell<Option<Error>>,
 }
 
@@ -46,6 +47,13 @@ impl ErrSeq {
         self.state.set(marked);
         let known = seen.replace(Seen(marked));
         if known == Seen(marked) { None } else { self.error.borrow().clone() }
+    }
+
+    /// The last error, once for all open files together
+    /// ([`Defect::FsyncErrorReportedOnceLost`](crate::defects::Defect::FsyncErrorReportedOnceLost)).
+    pub(crate) fn take_for_all(&self) -> Option<Error> {
+        let count = self.count.get();
+        if self.taken.replace(count) == count { None } else { self.last() }
     }
 
     /// How many errors there were: to tell whether one came up during some work.

@@ -39,6 +39,17 @@ struct Marks {
     must_commit: Option<&'static str>,
     /// The log has items of this inode.
     logged: bool,
+    /// Writes that the device failed, for those who log them all the same.
+    failed: Vec<FailedWrite>,
+}
+
+/// A write that the device failed
+/// ([`Defect::WriteErrorEmLogged`](crate::defects::Defect::WriteErrorEmLogged)).
+#[derive(Clone, Debug)]
+pub(crate) struct FailedWrite {
+    pub(crate) blocks: Blocks,
+    pub(crate) block: u64,
+    pub(crate) digests: Vec<[u8; 32]>,
 }
 
 impl Marks {
@@ -138,6 +149,9 @@ impl LogState {
         let marks = marks.of(transaction);
         marks.inode = true;
         marks.names.retain(|held| held.0 != directory || held.1.as_slice() != name);
+        // After a crash before the commit the name is there again, with what was synced: the log
+        // does not bring back what has no name.
+        marks.must_commit = Some("it lost a name");
     }
 
     /// Something happened that only a commit makes durable; `why` is for reports (B-7).
@@ -169,6 +183,24 @@ impl LogState {
     /// Whether the log has items of this inode.
     pub fn is_logged(&self, transaction: TransactionId) -> bool {
         self.current(transaction, |marks| marks.logged).unwrap_or(false)
+    }
+
+    /// Remembers a write that the device failed.
+    pub(crate) fn note_failed(
+        &self,
+        transaction: TransactionId,
+        blocks: Blocks,
+        block: u64,
+        digests: Vec<[u8; 32]>,
+    ) {
+        let mut marks = self.0.borrow_mut();
+        marks.of(transaction).failed.push(FailedWrite { blocks, block, digests });
+    }
+
+    /// Takes the failed writes out.
+    pub(crate) fn take_failed(&self, transaction: TransactionId) -> Vec<FailedWrite> {
+        let mut marks = self.0.borrow_mut();
+        std::mem::take(&mut marks.of(transaction).failed)
     }
 
     /// Takes the modified ranges within `within` out, ascending: the caller puts them into the log

@@ -15,6 +15,7 @@ use super::items::{Held, LogRange};
 use super::read::{LogReader, LoggedInode};
 use super::sites::{REPLAY_CLAIM, REPLAY_COMMIT, REPLAY_INODE, REPLAY_READ};
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::span::Blocks;
@@ -109,6 +110,9 @@ impl Fs {
             logged.item.ok_or(Error::Bug("the log reader lets no inode without item pass"))?;
         for range in &logged.ranges {
             let blocks = Blocks::new(range.index, range.end());
+            if self.defects().has(Defect::LogReplayDropsCsums) {
+                self.drop_csums(task, handle, ino, blocks)?;
+            }
             self.drop_items(task, handle, ino, blocks, true)?;
             if let Some(extent) = range.extent() {
                 let key = ExtentItem::key(ino, range.index * BLOCK_BYTES);
@@ -129,6 +133,24 @@ impl Fs {
         self.store().raise_next_ino(handle, ino);
         // A truncate that the commit cut short was over before fsync logged the inode.
         self.store().delete(task, handle, Tree::Fs, OrphanItem::key(ino))?;
+        Ok(())
+    }
+
+    /// Deletes the checksums of all blocks that a range of the file has, whoever else has them.
+    fn drop_csums(&self, task: &Task, handle: &Handle, ino: Ino, blocks: Blocks) -> Result<()> {
+        let mut runs = Vec::new();
+        let from = ExtentItem::key(ino, 0);
+        let to = ExtentItem::key(ino, blocks.end * BLOCK_BYTES);
+        self.store().range(task, Tree::Fs, from, to, |key, value| {
+            let extent = ExtentItem::decode(value).ok();
+            let end = |it: &ExtentItem| key.offset / BLOCK_BYTES + it.len_blocks;
+            runs.extend(extent.filter(|it| end(it) > blocks.start));
+            ControlFlow::Continue(())
+        })?;
+        for ExtentItem { block, len_blocks, .. } in runs {
+            let (from, to) = (csum_key(block), csum_key(block + len_blocks));
+            self.store().delete_range(task, handle, Tree::Csum, from, to)?;
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@
 use super::items::{Held, INDEX_END, LogNames, LogRange, RANGE_KINDS, log_csum_key};
 use super::sites::{COLLECT, CSUMS, ITEM, RANGES};
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
@@ -18,7 +19,7 @@ use crate::inode::span::Blocks;
 use crate::store::items::{InodeItem, csum_key};
 use crate::store::key::{Key, Kind, Tree};
 use crate::store::{Handle, LogTrees};
-use crate::types::{Ino, TransactionId};
+use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use machine::{Access, Object, Task};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
@@ -54,6 +55,14 @@ impl LogTree<'_> {
     }
 }
 
+/// What came of logging an inode.
+pub(crate) enum Logged {
+    /// The log has all that was asked for.
+    Whole,
+    /// It has no name any more: only a commit makes that, and what it holds, durable.
+    Unnamed,
+}
+
 /// Logs what is marked of `inode` within `within`, and the inode itself.
 ///
 /// The caller holds the log tree's lock, and either keeps changes of the range out (P0) or knows
@@ -67,13 +76,20 @@ pub(crate) fn log_inode(
     inode: &Inode,
     log: LogTree<'_>,
     within: Blocks,
-) -> Result<()> {
+) -> Result<Logged> {
     let transaction = log.transaction();
     let object = Object::new(kind::INODE, inode.ino.0, 0);
     task.site(&COLLECT, object, Access::Read)?;
     let within = Blocks::new(within.start, within.end.min(INDEX_END));
     let wanted = inode.log.take_ranges(transaction, within);
-    let collected = collect(task, fs, inode, &wanted)?;
+    if fs.defects().has(Defect::RangedFsyncDropsOthers) {
+        inode.log.take_ranges(transaction, Blocks::new(0, u64::MAX));
+    }
+    let mut collected = collect(task, fs, inode, &wanted)?;
+    if collected.item.nlink == 0 {
+        return Ok(Logged::Unnamed); // unlinked since FSYNC.7 was begun
+    }
+    collected.ranges.retain(|range| is_logged(fs, inode, range));
 
     task.site(&RANGES, object, Access::Write)?;
     for range in &wanted {
@@ -83,6 +99,9 @@ pub(crate) fn log_inode(
         log.put(task, range.key(inode.ino), &range.encode())?;
     }
 
+    if fs.defects().has(Defect::WriteErrorEmLogged) {
+        log_failed(task, inode, log)?;
+    }
     if inode.has_datasum() {
         task.site(&CSUMS, object, Access::Write)?;
         for range in &collected.ranges {
@@ -94,7 +113,7 @@ pub(crate) fn log_inode(
     log.put(task, InodeItem::key(inode.ino), &collected.item.encode())?;
     log_names(task, inode, log, transaction)?;
     inode.log.note_logged(transaction);
-    Ok(())
+    Ok(Logged::Whole)
 }
 
 /// What the file holds in the wanted ranges: one look under EXT R, so that extents, sizes and item
@@ -127,6 +146,31 @@ fn as_logged(piece: &Piece) -> Result<LogRange> {
         }
     };
     Ok(LogRange { index, len_blocks: end - index, held, generation })
+}
+
+/// Whether a range goes into the log: always.
+fn is_logged(fs: &Fs, inode: &Inode, range: &LogRange) -> bool {
+    let end = inode.size().div_ceil(BLOCK_BYTES);
+    let is_hole = range.held == Held::Hole && range.index < end;
+    if is_hole && fs.defects().has(Defect::HoleNotLoggedNoHoles) {
+        return false;
+    }
+    !(is_hole && range.end() >= end && fs.defects().has(Defect::TrailingHoleNotLogged))
+}
+
+/// Logs what the device failed to write, as if it had been written.
+fn log_failed(task: &Task, inode: &Inode, log: LogTree<'_>) -> Result<()> {
+    for failed in inode.log.take_failed(log.transaction()) {
+        let Blocks { start: index, end } = failed.blocks;
+        let held = Held::Written { block: failed.block };
+        clear(task, log, inode.ino, failed.blocks)?;
+        let range = LogRange { index, len_blocks: end - index, held, generation: 1 };
+        log.put(task, range.key(inode.ino), &range.encode())?;
+        for (block, digest) in (failed.block..).zip(&failed.digests) {
+            log.put(task, log_csum_key(inode.ino, block), digest)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes out what the log says of a range; what it says beside it stays.

@@ -5,6 +5,7 @@
 
 use super::write::floor;
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
@@ -82,13 +83,22 @@ impl Fs {
             let (size, span) = iocb.add_piece(ordered.blocks);
             inode.grow(size, span); // everything up to there is readable
         }
+        let is_resized = inode.raise_disk_size();
+        if ordered.kind == OrderedKind::Nocow && !is_resized {
+            return Ok(()); // nothing of the tree has changed: fsync needs its barrier only
+        }
         inode.log.note_range(TransactionId(handle.generation()), ordered.blocks);
-        inode.raise_disk_size();
         self.write_item(task, &handle, inode) // CW.3: -EXT -TX
     }
 
     /// What a failed write had allocated is free again; the tree never knew of it.
     fn undo_items(&self, task: &Task, handle: &Handle, ordered: &OrderedExtent) -> Result<()> {
+        if self.defects().has(Defect::WriteErrorEmLogged) {
+            let digests = ordered.digests.borrow().to_vec();
+            let transaction = TransactionId(handle.generation());
+            ordered.inode.log.note_failed(transaction, ordered.blocks, ordered.block, digests);
+            return Ok(());
+        }
         if ordered.kind == OrderedKind::Cow {
             self.store().free_data(task, handle, ordered.run())?;
         }

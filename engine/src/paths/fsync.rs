@@ -10,13 +10,14 @@
 //! each open file hears of each error of writeback once. It must never know what a log looks like.
 
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::span::{Blocks, Span};
-use crate::log::write::{LogTree, log_inode};
+use crate::log::write::{LogTree, Logged, log_inode};
 use crate::paths::writeback::Effort;
-use crate::store::{Handle, Join};
+use crate::store::{Handle, Join, LogRoot, Writes};
 use crate::types::{Ino, TransactionId};
 use machine::{Access, Mode, Object, Range, Site, Task};
 use std::rc::Rc;
@@ -80,9 +81,11 @@ pub(crate) fn sync(fs: &Fs, task: &Task) -> Result<()> {
     while let Some(inode) = fs.inodes().next_after(last) {
         last = inode.ino;
         task.site(&SYNC, Object::new(kind::INODE, last.0, 0), Access::Read)?;
-        fs.write_range(task, &inode, Span::ALL.blocks(), Effort::Wait)?;
-        fs.wait_writeback(task, &inode, Span::ALL.blocks())?;
-        // Direct writes in flight are waited for by the commit (W-3).
+        // As FSYNC.3 and 4: a page that gets dirty before the end while we wait would hold the size
+        // of what is written back below that end.
+        let _ranges = inode.rl.lock(task, Range::ALL, Mode::Read)?;
+        let _mapping = inode.ml.lock(task, Range::ALL, Mode::Write)?;
+        fs.settle_data(task, &inode, Span::ALL)?;
     }
     fs.store().commit(task)
 }
@@ -96,21 +99,32 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
     let ranges = inode.rl.lock(task, Range::ALL, Mode::Read)?; // FSYNC.3
     let mapping = inode.ml.lock(task, Range::ALL, Mode::Write)?; // FSYNC.4
     let span = fs.span_to_sync(inode, span);
+    if fs.defects().has(Defect::FlushBeforeTailSample) {
+        fs.store().flush_device(task, 0)?;
+    }
     fs.settle_data(task, inode, span)?; // FSYNC.5
-    file.check_errors()?; // B-3: what was lost is reported, not made durable
+    if !fs.defects().has(Defect::WriteErrorEmLogged) {
+        file.check_errors()?; // B-3: what was lost is reported, not made durable
+    }
     let handle = fs.store().join(task, Join::User)?; // FSYNC.6
     let next = fs.log_file(task, &handle, inode, span.blocks())?; // FSYNC.7
     drop((mapping, ranges)); // FSYNC.8
     let synced = match next {
-        Next::Publish => fs.sync_log(task, &handle, inode), // FSYNC.9
+        Next::Publish => fs.sync_log(task, handle, inode), // FSYNC.9, FSYNC.10
+        Next::Barrier if fs.defects().has(Defect::FsyncElidesFlush) => Ok(Next::Barrier),
         Next::Barrier => fs.store().flush_devices(task).map(|()| Next::Barrier), // B-4
-        Next::Commit => Ok(Next::Commit),
+        Next::Commit => {
+            drop(handle); // FSYNC.10
+            Ok(Next::Commit)
+        }
     };
-    drop(handle); // FSYNC.10
     if matches!(synced?, Next::Commit) {
         fs.store().commit(task)?; // TXC instead of FSYNC.7 to 9
     }
     drop(logi); // FSYNC.11
+    if fs.defects().has(Defect::WriteErrorEmLogged) {
+        file.check_errors()?;
+    }
     Ok(())
 }
 
@@ -121,6 +135,9 @@ impl Fs {
         let running = TransactionId(self.store().generation());
         // A log of a part would bring back what a truncate took away, or show what lies between the
         // old end and the range as a hole that nobody made.
+        if self.defects().has(Defect::RangedFsyncDropsOthers) {
+            return span;
+        }
         let is_resized = inode.size() != inode.log.committed_size(running);
         if is_resized || inode.log.is_shrunk(running) { Span::ALL } else { span }
     }
@@ -145,9 +162,11 @@ impl Fs {
     ) -> Result<Next> {
         let transaction = TransactionId(handle.generation());
         task.site(&DECIDE, Object::new(kind::INODE, inode.ino.0, 2), Access::Read)?;
-        if inode.item().nlink == 0 || !inode.log.is_marked(transaction) {
-            return Ok(Next::Barrier); // without a name it is gone after a crash anyway
+        if !inode.log.is_marked(transaction) {
+            return Ok(Next::Barrier);
         }
+        // A name that is gone is there again after a crash that comes before the commit: `unnamed`
+        // marks say so.
         if inode.log.must_commit(transaction).is_some() || self.log_marks().is_broken(transaction) {
             return Ok(Next::Commit); // B-7
         }
@@ -156,7 +175,8 @@ impl Fs {
         let _log = logs.lock(task, group)?;
         let log = LogTree { trees: logs, handle, group };
         match log_inode(task, self, inode, log, within) {
-            Ok(()) => Ok(Next::Publish),
+            Ok(Logged::Whole) => Ok(Next::Publish),
+            Ok(Logged::Unnamed) => Ok(Next::Commit), // B-7
             Err(Error::Stopped) => Err(Error::Stopped),
             // The log has no room, or could not be read: it is incomplete, a commit is not.
             Err(Error::NoSpace { .. } | Error::Io { .. }) => {
@@ -170,37 +190,82 @@ impl Fs {
         }
     }
 
-    /// FSYNC.9: B-1, step by step. Both locks are held to the end, so that a log root never names a
-    /// tree whose writes are not acknowledged, nor an older tree than the one before it did.
-    fn sync_log(&self, task: &Task, handle: &Handle, inode: &Inode) -> Result<Next> {
+    /// FSYNC.9: B-1, step by step; FSYNC.10 with the last. The tree's lock is held to the end, so
+    /// that nobody publishes an older tree of the group after it; the root's lock from the log root
+    /// on. A tree may be named by others once its writes are acknowledged.
+    fn sync_log(&self, task: &Task, handle: Handle, inode: &Inode) -> Result<Next> {
         let transaction = TransactionId(handle.generation());
         let (store, logs) = (self.store(), self.store().log());
         let group = logs.group_of(inode.ino);
         task.site(&SYNC_LOG, Object::new(kind::INODE, inode.ino.0, 3), Access::Io)?;
         let _log = logs.lock(task, group)?;
-        let locked = logs.lock_root(task)?;
-        if self.log_marks().is_broken(transaction) {
-            return Ok(Next::Commit);
-        }
         // B-1 (1): FSYNC.5 waited for every ordered extent that the log names.
-        let (root, tree) = logs.write_tree(task, group)?; // B-1 (2)
-        let written = logs.write_root(task, handle, &locked, group, root); // B-1 (3)
-        let acknowledged = tree.wait(task); // B-1 (4)
-        let (log_root, root_writes) = match self.or_commit(transaction, written)? {
-            Some(written) => written,
-            None => return Ok(Next::Commit),
-        };
-        let acknowledged = acknowledged.and(root_writes.wait(task)); // B-1 (4)
-        if self.or_commit(transaction, acknowledged)?.is_none() {
-            return Ok(Next::Commit); // B-3
+        let (root, mut tree) = logs.write_tree(task, group)?; // B-1 (2)
+        if !self.waits_late() {
+            let acknowledged = std::mem::take(&mut tree).wait(task); // B-1 (4), the tree
+            if self.or_commit(transaction, acknowledged)?.is_none() {
+                return Ok(Next::Commit); // B-3
+            }
         }
         logs.acknowledge(group, root);
-        let flushed = store.flush_devices(task); // B-1 (5)
+        let locked = logs.lock_root(task)?;
+        if self.log_marks().is_broken(transaction) {
+            return Ok(Next::Commit); // B-3
+        }
+        let written = logs.write_root(task, &handle, &locked, group, root); // B-1 (3)
+        let Some((log_root, root_writes)) = self.or_commit(transaction, written)? else {
+            return Ok(Next::Commit); // B-3
+        };
+        if self.defects().has(Defect::JournalSuperRace) {
+            drop(handle);
+            return self.publish_unlocked(task, log_root, root_writes);
+        }
+        if self.defects().has(Defect::SuperBeforeLogBlocks) {
+            store.publish_log(task, &handle, &locked, log_root)?;
+        }
+        let acknowledged = root_writes.wait(task).and(tree.wait(task)); // B-1 (4), the root
+        let flushed = acknowledged.and_then(|()| self.flush_for_log(task)); // B-1 (5)
         if self.or_commit(transaction, flushed)?.is_none() {
             return Ok(Next::Commit); // B-3
         }
-        store.publish_log(task, handle, &locked, log_root)?; // B-1 (6)
+        if !self.defects().has(Defect::SuperBeforeLogBlocks) {
+            store.publish_log(task, &handle, &locked, log_root)?; // B-1 (6)
+        }
+        drop(handle); // FSYNC.10
         Ok(Next::Publish)
+    }
+
+    /// B-1 (4) to (6) beside commits, with the superblock as it was before them.
+    fn publish_unlocked(&self, task: &Task, log_root: LogRoot, writes: Writes) -> Result<Next> {
+        let before = self.store().superblock();
+        writes.wait(task)?;
+        self.store().flush_devices(task)?;
+        self.store().publish_log_unlocked(task, before, log_root)?;
+        Ok(Next::Publish)
+    }
+
+    /// Whether the log tree's writes are waited for only after others may have named them.
+    fn waits_late(&self) -> bool {
+        let defects = self.defects();
+        defects.has(Defect::LogRootBeforeLogTree) || defects.has(Defect::SuperBeforeLogBlocks)
+    }
+
+    /// B-1 (5): flushes every device that data or log are on.
+    fn flush_for_log(&self, task: &Task) -> Result<()> {
+        let (store, defects) = (self.store(), self.defects());
+        if defects.has(Defect::SuperNoPreflush) {
+            return Ok(());
+        }
+        let is_elsewhere = store.log_device() != 0;
+        if defects.has(Defect::FlushBeforeTailSample) && !is_elsewhere {
+            return Ok(());
+        }
+        let misses_data = defects.has(Defect::DataFlushMissingMultidev)
+            || defects.has(Defect::FlushBeforeTailSample);
+        if misses_data && is_elsewhere {
+            return store.flush_device(task, store.log_device());
+        }
+        store.flush_devices(task)
     }
 
     /// After an error that leaves the log incomplete, `None`: it is not published any more (B-3).

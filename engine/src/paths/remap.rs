@@ -17,7 +17,7 @@ use crate::inode::extents::{Extent, ExtentState, Piece};
 use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
 use crate::store::{ExtentKind, Handle};
-use crate::types::BLOCK_BYTES;
+use crate::types::{BLOCK_BYTES, TransactionId};
 use machine::{Access, Guard, Mode, Object, Range, RangeLock, Site, Task};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -372,6 +372,9 @@ impl Fs {
         };
         let Some(extent) = data else {
             let dropped = self.drop_extents(task, handle, target, to);
+            if self.defects().has(Defect::CloneHoleNotLogged) {
+                target.log.take_ranges(TransactionId(handle.generation()), to);
+            }
             return dropped.map(|_| ()).inspect_err(|_| self.abort());
         };
         if is_shared_already(target, to, extent) {
@@ -384,7 +387,11 @@ impl Fs {
                 let kind = ExtentKind::Written;
                 self.insert_extent(task, handle, target, to, extent.block, kind)
             })
-            .inspect_err(|_| self.abort())
+            .inspect_err(|_| self.abort())?;
+        if self.defects().has(Defect::CloneFsyncMissingEm) {
+            target.log.take_ranges(TransactionId(handle.generation()), to);
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use super::superblock::Superblock;
 use super::writes::{Writes, flush, write_super};
 use super::{OBJECT_TRANSACTION, Store};
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use machine::disk::{Note, Request};
 use machine::{Access, Bio, DeviceId, LockClass, Object, Site, Task};
@@ -73,7 +74,9 @@ impl Store {
         }
         task.site(&WAIT_WRITES, RUNNING, Access::Read)?;
         writes.wait(task)?; // B-3: an error here forbids the superblock.
-        self.flush_devices(task)?; // B-2: all of it is durable before it is pointed to.
+        if !self.defects().has(Defect::SuperNoPreflush) {
+            self.flush_devices(task)?; // B-2: all of it is durable before it is pointed to.
+        }
         let superblock = Superblock {
             sequence: 0,
             generation,
@@ -95,7 +98,21 @@ impl Store {
     /// `Io`; `Stopped`.
     pub fn flush_devices(&self, task: &Task) -> Result<()> {
         task.site(&FLUSH, RUNNING, Access::Io)?;
-        flush(task, self.devices(), "flush")
+        flush(task, 0..self.devices(), "flush")
+    }
+
+    /// Flushes the cache of one device.
+    ///
+    /// # Errors
+    /// `Io`; `Stopped`.
+    pub fn flush_device(&self, task: &Task, device: u8) -> Result<()> {
+        task.site(&FLUSH, RUNNING, Access::Io)?;
+        flush(task, device..device + 1, "flush")
+    }
+
+    /// The device that the log lives on.
+    pub fn log_device(&self) -> u8 {
+        self.devices() - 1
     }
 
     /// Writes the next superblock, with FUA, in the place of the older copy.
@@ -104,9 +121,18 @@ impl Store {
         let sequence = self.committed.borrow().sequence + 1;
         let superblock = Superblock { sequence, ..superblock };
         task.site(&WRITE_SUPER, RUNNING, Access::Io)?;
-        write_super(task, superblock.slot(), superblock.encode())?;
+        self.write_super(task, &superblock)?;
         *self.committed.borrow_mut() = superblock;
         Ok(())
+    }
+
+    /// One superblock, in one sector, with FUA.
+    pub(super) fn write_super(&self, task: &Task, superblock: &Superblock) -> Result<()> {
+        let fua = !self.defects().has(Defect::SuperNoFua);
+        if self.defects().has(Defect::TornSuperNoChecksum) {
+            return write_super(task, superblock.slot(), superblock.encode_unsummed(), 0x03, fua);
+        }
+        write_super(task, superblock.slot(), superblock.encode(), 0x01, fua)
     }
 
     /// Lets go of what the durable transaction freed, and of the log that it made obsolete.
@@ -127,6 +153,7 @@ impl Store {
         }
         task.site(&RELEASE, RUNNING, Access::Release)?;
         self.logs.clear(); // B-5
+        self.unshared.borrow_mut().clear();
         self.space.finish_commit();
         self.keep_for_deletions();
         Ok(())

@@ -4,9 +4,11 @@ use super::items::csum_key;
 use super::refs;
 use super::space::{ReadPin, Reserve};
 use super::{BTree, Handle, Store, Tree};
+use crate::defects::Defect;
 use crate::error::Result;
 use crate::types::Run;
-use machine::Task;
+use machine::disk::{Note, Request};
+use machine::{DeviceId, Task};
 use smallvec::SmallVec;
 
 /// Records of references that a change of one piece touches at most: it cuts one in three, and
@@ -83,6 +85,12 @@ impl Store {
             + self.metadata_for(run.len_blocks);
         let added = handle.top_up(wanted)?;
         let freed = refs::decrease(task, &tree, handle, run);
+        if let Ok(freed) = &freed {
+            // The last commit still refers to what was shared.
+            let is_freed = |block| freed.iter().any(|run| (run.block..run.end()).contains(&block));
+            let shared = (run.block..run.end()).filter(|&block| !is_freed(block));
+            self.unshared.borrow_mut().extend(shared);
+        }
         drop(tree);
         let result = freed.and_then(|freed| self.free_unshared(task, handle, freed));
         handle.settle(added);
@@ -98,7 +106,16 @@ impl Store {
         for run in &freed {
             let (from, to) = (csum_key(run.block), csum_key(run.end()));
             self.delete_range(task, handle, Tree::Csum, from, to)?;
-            self.space.free_run(task, *run)?;
+            if self.defects().has(Defect::DiscardBeforeCommit) && self.options.discard {
+                let (block, count) = (run.block, run.len_blocks as u32);
+                let request = Request::Discard { device: DeviceId(0), block, count };
+                task.submit(request, Note { tag: block, what: "discard" })?;
+            }
+            if self.defects().has(Defect::FreedExtentReusedBeforeCommit) {
+                self.space.free_run_now(task, *run)?;
+                continue;
+            }
+            self.space.free_run(task, *run)?; // pinned until the commit is durable
         }
         Ok(freed)
     }
@@ -121,6 +138,13 @@ impl Store {
         let tree = self.tree(Tree::Refs).edit(task)?;
         let pieces = refs::pieces(task, &tree, run)?;
         Ok(pieces.into_iter().map(|piece| (piece.run, piece.count)).collect())
+    }
+
+    /// Whether the last commit, or the log, may have more references to a block of a run than there
+    /// are now: it must not be overwritten in place before the next commit is durable.
+    pub fn was_shared(&self, run: Run) -> bool {
+        let unshared = self.unshared.borrow();
+        unshared.iter().any(|block| (run.block..run.end()).contains(block))
     }
 
     /// Allocates exactly the blocks of a run that are not allocated yet; how many: what replay does

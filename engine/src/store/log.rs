@@ -354,11 +354,30 @@ impl Store {
             return Err(Error::Bug("a log is published after its transaction"));
         }
         let committed = self.committed.borrow().clone();
-        let result = self.publish_super(task, Superblock { log: Some(log), ..committed });
+        let superblock = Superblock { log: Some(log), ..committed };
+        let result = self.publish_super(task, superblock);
         if result.as_ref().is_err_and(|error| !error.is_stopped()) {
             self.abort();
         }
         result
+    }
+}
+
+impl Store {
+    /// B-1.6 without the superblock's lock, and without looking whether the transaction is over
+    /// ([`Defect::JournalSuperRace`](crate::defects::Defect::JournalSuperRace)).
+    pub(crate) fn publish_log_unlocked(
+        &self,
+        task: &Task,
+        committed: Superblock,
+        log: LogRoot,
+    ) -> Result<()> {
+        let sequence = committed.sequence + 1;
+        let superblock = Superblock { log: Some(log), sequence, ..committed };
+        task.site(&PUBLISH, Object::new(OBJECT_TRANSACTION, 1, u64::MAX), Access::Io)?;
+        self.write_super(task, &superblock)?;
+        *self.committed.borrow_mut() = superblock;
+        Ok(())
     }
 }
 

@@ -42,6 +42,7 @@ pub use transaction::{Handle, Join, OBJECT_TRANSACTION, PENDING, TX, TXCW};
 pub use tree::NODE;
 pub use writes::Writes;
 
+use crate::defects::Defects;
 use crate::error::{Error, Result};
 use crate::options::MountOptions;
 use crate::types::Ino;
@@ -70,6 +71,9 @@ pub struct Store {
     super_lock: Mutex,
     next_ino: Cell<u64>,
     aborted: Cell<bool>,
+    defects: Cell<Defects>,
+    /// Blocks that lost one of several references since the last durable commit.
+    unshared: RefCell<Vec<u64>>,
     /// The log found at mount was not pinned yet: nothing may be allocated.
     log_unpinned: Cell<bool>,
 }
@@ -83,6 +87,16 @@ impl Store {
     /// The options of the mount.
     pub fn options(&self) -> &MountOptions {
         &self.options
+    }
+
+    /// The defects that are on.
+    pub fn defects(&self) -> Defects {
+        self.defects.get()
+    }
+
+    /// Switches defects on, before anything is changed.
+    pub fn set_defects(&self, defects: Defects) {
+        self.defects.set(defects);
     }
 
     /// The superblock that is on the medium.

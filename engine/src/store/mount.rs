@@ -11,6 +11,7 @@ use super::superblock::{Superblock, uuid_of};
 use super::transaction::Transaction;
 use super::tree::BTree;
 use super::{BlockPtr, InodeItem, Join, Root, SUPER, Store, Tree};
+use crate::defects::Defects;
 use crate::error::{Error, Result};
 use crate::options::{ImageOptions, MountOptions};
 use crate::types::Ino;
@@ -82,6 +83,8 @@ impl Store {
             log_unpinned: Cell::new(superblock.log.is_some()),
             committed: RefCell::new(superblock),
             aborted: Cell::new(false),
+            defects: Cell::new(Defects::NONE),
+            unshared: RefCell::default(),
             nodes,
             space,
         };

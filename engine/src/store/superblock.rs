@@ -28,6 +28,14 @@ const MAGIC: &[u8; 8] = b"PFAILFS\0";
 const VERSION: u32 = 1;
 const SUMMED_BYTES: usize = 480;
 
+/// The version of superblocks without a checksum ([`Defect::TornSuperNoChecksum`]), which only an
+/// engine with defects writes and reads. What begins at `SPLIT`, the CSUM root, is in the second
+/// sector.
+///
+/// [`Defect::TornSuperNoChecksum`]: crate::defects::Defect::TornSuperNoChecksum
+const UNSUMMED_VERSION: u32 = 0x7fff_ffff;
+const SPLIT: usize = 137;
+
 const DATASUM: u32 = 1;
 const DATACOW: u32 = 2;
 const LOGDEV: u32 = 4;
@@ -104,6 +112,29 @@ impl Superblock {
         Block::from_slice(&bytes)
     }
 
+    /// The content as it has no checksum and spans two sectors: what must be together may be torn.
+    pub(crate) fn encode_unsummed(&self) -> Block {
+        let mut bytes = *self.encode().bytes();
+        bytes[8..12].copy_from_slice(&UNSUMMED_VERSION.to_le_bytes());
+        bytes.copy_within(SPLIT..SUMMED_BYTES, SECTOR_BYTES as usize);
+        bytes[SPLIT..SECTOR_BYTES as usize].fill(0);
+        Block::new(&bytes)
+    }
+
+    /// Reads what [`encode_unsummed`](Self::encode_unsummed) wrote, if it did.
+    fn decode_unsummed(bytes: &[u8]) -> Option<Result<Superblock, &'static str>> {
+        let is_unsummed = bytes.get(8..12)? == UNSUMMED_VERSION.to_le_bytes();
+        if !cfg!(feature = "defects") || !is_unsummed {
+            return None;
+        }
+        let mut sector = [0; SECTOR_BYTES as usize];
+        sector[..SPLIT].copy_from_slice(&bytes[..SPLIT]);
+        let rest = bytes.get(SECTOR_BYTES as usize..)?.get(..SUMMED_BYTES - SPLIT)?;
+        sector[SPLIT..SUMMED_BYTES].copy_from_slice(rest);
+        let superblock = Self::read(&mut Reader::new(&sector[12..])).ok_or("a short superblock");
+        Some(superblock.and_then(|superblock| superblock.check().map(|()| superblock)))
+    }
+
     /// Reads a superblock.
     ///
     /// # Errors
@@ -112,6 +143,9 @@ impl Superblock {
         let sector = bytes.get(..SECTOR_BYTES as usize).ok_or("less than a sector")?;
         if &sector[..8] != MAGIC {
             return Err("no magic number of a superblock");
+        }
+        if let Some(unsummed) = Self::decode_unsummed(bytes) {
+            return unsummed;
         }
         if sector[SUMMED_BYTES..] != blake3::hash(&sector[..SUMMED_BYTES]).as_bytes()[..] {
             return Err("its checksum is wrong");

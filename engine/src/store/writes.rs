@@ -8,6 +8,7 @@ use super::nodes::Buffer;
 use crate::error::{Error, Result};
 use machine::disk::{Note, Request};
 use machine::{Bio, Block, DeviceId, Task};
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Writes in flight.
@@ -89,35 +90,40 @@ impl Writes {
     }
 }
 
-/// Flushes the caches of devices `0..devices`, and waits until all have (B-1.5, B-2).
+/// Flushes the caches of devices, and waits until all have (B-1.5, B-2).
 ///
 /// # Errors
 /// `Io` if one failed; `Stopped`.
-pub(crate) fn flush(task: &Task, devices: u8, what: &'static str) -> Result<()> {
+pub(crate) fn flush(task: &Task, devices: Range<u8>, what: &'static str) -> Result<()> {
     let mut bios: smallvec::SmallVec<[Bio; 2]> = smallvec::SmallVec::new();
-    for device in 0..devices {
+    for device in devices.clone() {
         let request = Request::Flush { device: DeviceId(device) };
         bios.push(task.submit(request, Note { tag: 0, what })?);
     }
     let mut result = Ok(());
-    for (device, bio) in bios.into_iter().enumerate() {
+    for (device, bio) in devices.zip(bios) {
         if bio.wait(task)?.is_err() {
-            result = Err(Error::Io { device: device as u8, block: 0, what: "flush its cache" });
+            result = Err(Error::Io { device, block: 0, what: "flush its cache" });
         }
     }
     result
 }
 
-/// Writes a superblock's sector with FUA and waits for it.
+/// Writes the sectors of a superblock and waits for them.
 ///
 /// # Errors
 /// `Io`; `Stopped`.
-pub(crate) fn write_super(task: &Task, slot: u64, content: Block) -> Result<()> {
+pub(crate) fn write_super(
+    task: &Task,
+    slot: u64,
+    content: Block,
+    sectors: u8,
+    fua: bool,
+) -> Result<()> {
     let payload = smallvec::SmallVec::from_buf([content]);
     // The sector is the unit that the medium writes atomically.
-    let sectors = Some(0x01);
-    let device = DeviceId(0);
-    let request = Request::Write { device, block: slot, payload, sectors, fua: true };
+    let (device, sectors) = (DeviceId(0), Some(sectors));
+    let request = Request::Write { device, block: slot, payload, sectors, fua };
     let bio = task.submit(request, Note { tag: slot, what: "super" })?;
     let failed = |_| Error::Io { device: 0, block: slot, what: "write a superblock" };
     bio.wait(task)?.map(drop).map_err(failed)

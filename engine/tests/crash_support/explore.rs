@@ -1,13 +1,14 @@
 //! All crash states of a script: recovered, checked and judged.
 
 use super::bench::{Bench, sources};
+use super::hold::Hold;
 use super::model::{Cell, Model};
 use super::script::{Player, look};
 use engine::defects::Defects;
 use engine::error::Result;
 use engine::options::{ImageOptions, MountOptions};
 use engine::{Fs, check};
-use machine::choosers::{Random, RoundRobin};
+use machine::choosers::{Pct, Random, RoundRobin};
 use machine::disk::{CrashState, Explorer, Limits, Step, TornPolicy};
 use machine::{Chooser, End, Kind, Moment};
 use std::cell::RefCell;
@@ -24,8 +25,10 @@ pub struct Case {
     pub setup: &'static str,
     /// Executed at the same time, one task each. Their files must differ.
     pub tasks: &'static [&'static str],
-    /// Schedules tried if there are several tasks, or the one schedule is not enough.
+    /// Random schedules tried besides the one without preemption.
     pub seeds: u64,
+    /// A schedule made by hand, tried as well.
+    pub hold: Option<Hold>,
     pub torn: TornPolicy,
 }
 
@@ -40,6 +43,7 @@ impl Default for Case {
             setup: "",
             tasks: &[],
             seeds: 0,
+            hold: None,
             torn: TornPolicy::None,
         }
     }
@@ -63,11 +67,16 @@ pub struct Verdict {
 /// Executes a case and judges all crash states of all its cuts.
 pub fn explore(case: &Case) -> Verdict {
     let mut verdict = Verdict::default();
-    for seed in 0..=case.seeds {
-        let chooser: Box<dyn Chooser> = match seed {
-            0 => Box::new(RoundRobin),
-            _ => Box::new(Random::new(seed)),
-        };
+    let random = (1..=case.seeds).map(|seed| -> Box<dyn Chooser> {
+        match seed % 2 {
+            0 => Box::new(Random::new(seed)),
+            // Few preemptions, and long stretches between them.
+            _ => Box::new(Pct::new(seed, 3, 200)),
+        }
+    });
+    let hold = case.hold.map(|hold| -> Box<dyn Chooser> { Box::new(hold) });
+    let plain: Box<dyn Chooser> = Box::new(RoundRobin);
+    for chooser in std::iter::once(plain).chain(hold).chain(random) {
         one_schedule(case, chooser, &mut verdict);
         if verdict.violation.is_some() {
             break;

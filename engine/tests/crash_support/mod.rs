@@ -4,5 +4,6 @@
 
 pub mod bench;
 pub mod explore;
+pub mod hold;
 pub mod model;
 pub mod script;

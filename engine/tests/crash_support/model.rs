@@ -15,6 +15,7 @@ pub type Cell = Option<u8>;
 #[derive(Clone, Debug)]
 struct State {
     began: Moment,
+    is_done: bool,
     exists: bool,
     blocks: Vec<Cell>,
 }
@@ -37,7 +38,7 @@ pub struct FileModel {
 
 impl Default for FileModel {
     fn default() -> Self {
-        let nothing = State { began: Moment(0), exists: false, blocks: Vec::new() };
+        let nothing = State { began: Moment(0), is_done: true, exists: false, blocks: Vec::new() };
         FileModel { states: vec![nothing], floors: Vec::new() }
     }
 }
@@ -55,12 +56,26 @@ impl FileModel {
 
     /// An operation that begins now makes the file so.
     pub fn change(&mut self, began: Moment, exists: bool, blocks: Vec<Cell>) {
-        self.states.push(State { began, exists, blocks });
+        self.states.push(State { began, is_done: false, exists, blocks });
+    }
+
+    /// The operations so far have returned.
+    pub fn finish(&mut self) {
+        self.states.iter_mut().for_each(|state| state.is_done = true);
+    }
+
+    /// The state that a persistence operation which begins now makes durable at least.
+    pub fn done(&self) -> usize {
+        self.states.iter().rposition(|state| state.is_done).unwrap_or(0)
     }
 
     /// A persistence operation of this file, or of a part of it, returned.
-    pub fn persist(&mut self, returned: Moment, blocks: Option<std::ops::Range<usize>>) {
-        let state = self.states.len() - 1;
+    pub fn persist(
+        &mut self,
+        returned: Moment,
+        state: usize,
+        blocks: Option<std::ops::Range<usize>>,
+    ) {
         self.floors.push(Floor { returned, state, blocks });
     }
 

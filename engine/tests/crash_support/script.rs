@@ -78,11 +78,7 @@ impl Player {
     fn line(&self, task: &Task, line: &Line<'_>) -> Result<()> {
         let began = task.machine().tick();
         match line.word(0) {
-            "sync" => {
-                self.fs.sync(task)?;
-                self.persist_all(task);
-                return Ok(());
-            }
+            "sync" => return self.sync(task),
             "commit" => return self.fs.commit(task),
             "eio" => {
                 // The nth write from here on fails, or all of a kind.
@@ -112,18 +108,35 @@ impl Player {
             known.change(began, exists, blocks);
         }
         drop(model);
-        self.perform(task, line)?;
+        match self.perform(task, line) {
+            // It may fail, but success is a promise.
+            Err(error) if line.word(0) == "fsync_maybe" && !error.is_stopped() => return Ok(()),
+            other => other?,
+        }
+        let returned = task.machine().tick();
+        let mut model = self.model.borrow_mut();
+        let known = model.entry(name).or_default();
         if persists {
-            let returned = task.machine().tick();
             let blocks = (line.word(0) == "fsync_range").then(|| line.blocks(2));
-            self.model.borrow_mut().entry(name).or_default().persist(returned, blocks);
+            known.persist(returned, known.done(), blocks);
+        }
+        known.finish();
+        if line.word(0) == "clone" {
+            model.entry(line.word(3).to_string()).or_default().finish();
         }
         Ok(())
     }
 
-    fn persist_all(&self, task: &Task) {
+    /// What others do at the same time need not be durable.
+    fn sync(&self, task: &Task) -> Result<()> {
+        let done: BTreeMap<String, usize> =
+            self.model.borrow().iter().map(|(name, file)| (name.clone(), file.done())).collect();
+        self.fs.sync(task)?;
         let returned = task.machine().tick();
-        self.model.borrow_mut().values_mut().for_each(|file| file.persist(returned, None));
+        for (name, state) in done {
+            self.model.borrow_mut().entry(name).or_default().persist(returned, state, None);
+        }
+        Ok(())
     }
 
     fn perform(&self, task: &Task, line: &Line<'_>) -> Result<()> {
@@ -160,7 +173,7 @@ impl Player {
                 Err(error) if !error.is_stopped() => {}
                 other => other?,
             },
-            "fsync" => file.fsync(task)?,
+            "fsync" | "fsync_maybe" => file.fsync(task)?,
             "fdatasync" => file.fdatasync(task)?,
             "fsync_range" => file.fsync_range(task, line.span(2))?,
             "fsync_fails" => assert!(file.fsync(task).is_err(), "fsync reports the lost write"),
@@ -202,7 +215,7 @@ fn apply(exists: &mut bool, blocks: &mut Vec<Cell>, line: &Line<'_>) -> bool {
             let end = line.blocks(2).end;
             blocks.resize(blocks.len().max(end), None);
         }
-        "fsync" | "fdatasync" | "fsync_range" => return true,
+        "fsync" | "fsync_maybe" | "fdatasync" | "fsync_range" => return true,
         _ => {}
     }
     false

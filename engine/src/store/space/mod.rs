@@ -304,6 +304,18 @@ impl Space {
         Ok(())
     }
 
+    /// Frees allocated blocks for anybody to take at once.
+    ///
+    /// # Errors
+    /// As [`free_run`](Self::free_run).
+    pub(crate) fn free_run_now(&self, task: &Task, run: Run) -> Result<()> {
+        self.load_run(task, run)?;
+        let _alloc = self.lock.lock(task)?;
+        let mut state = self.state.borrow_mut();
+        (run.block..run.end()).for_each(|block| state.free_now(block));
+        Ok(())
+    }
+
     /// Whether a block is allocated.
     ///
     /// # Errors
