@@ -30,6 +30,10 @@ const SCRIPTS: &[(&str, &[&str])] = &[
         &["unlink f\ncreate f\nwrite f 0 1\nfsync f\ncreate g\nfsync g\nunlink g\nsync"],
     ),
     ("create f\nwrite f 0 2", &["create g\nwrite g 0 1\nfsync g\nunlink g\nwrite f 0 1\nfsync f"]),
+    (
+        "create f\nwrite f 0 1",
+        &["write f 0 1\nfsync f\nunlink_open f\nfsync f'\ncreate f\nfsync f"],
+    ),
     ("create f", &["owrite f 0 1\nowrite f 1 1\nowrite f 0 1\nowrite f 9 1"]),
     (
         "create f\nwrite f 0 2",
@@ -76,4 +80,17 @@ fn every_state_recovers_without_delayed_allocation_and_with_discard() {
     let case = Case::default();
     let mount = MountOptions { delalloc: false, discard: true, ..case.mount };
     all_are_clean(&Case { mount, ..case });
+}
+
+#[test]
+fn recovery_that_is_cut_and_repeated_ends_the_same() {
+    let image = ImageOptions { leaf: 4, log_trees: 2, ..ImageOptions::default() };
+    let case = Case { image, cuts_recovery: true, ..Case::default() };
+    let mut inner_states = 0;
+    for (number, (setup, tasks)) in SCRIPTS.iter().enumerate() {
+        let verdict = explore(&Case { setup, tasks, ..case.clone() });
+        assert_eq!(verdict.violation, None, "script {number}: {setup:?} {tasks:?}");
+        inner_states += verdict.inner_states;
+    }
+    assert!(inner_states > 40, "{inner_states} states after a cut inside recovery");
 }

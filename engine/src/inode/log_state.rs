@@ -19,7 +19,11 @@ pub type Name = SmallVec<[u8; 24]>;
 /// The marks of one inode. Held by the inode; changed under EXT W or, for names, under the
 /// directory's lock.
 #[derive(Debug, Default)]
-pub struct LogState(RefCell<Marks>);
+pub struct LogState {
+    /// The transaction that had changed the inode last when it was read.
+    changed: TransactionId,
+    marks: RefCell<Marks>,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Marks {
@@ -102,14 +106,16 @@ impl Marks {
 }
 
 impl LogState {
-    /// The marks of an inode that was just read, or created with this size in bytes: none.
-    pub fn new(size: u64) -> LogState {
-        LogState(RefCell::new(Marks { size, committed_size: size, ..Marks::default() }))
+    /// The marks of an inode that was just created, or read, with this size in bytes: none. What
+    /// changed in `changed`, the transaction that changed it last, is not known.
+    pub fn new(size: u64, changed: TransactionId) -> LogState {
+        let marks = Marks { size, committed_size: size, ..Marks::default() };
+        LogState { changed, marks: RefCell::new(marks) }
     }
 
     /// The extents of a range changed under a handle of `transaction`.
     pub fn note_range(&self, transaction: TransactionId, range: Blocks) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         let marks = marks.of(transaction);
         marks.add(range);
         marks.inode = true;
@@ -117,27 +123,27 @@ impl LogState {
 
     /// The inode item changed; its size in bytes is this one now.
     pub fn note_item(&self, transaction: TransactionId, size: u64) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         let marks = marks.of(transaction);
         (marks.inode, marks.size) = (true, size);
     }
 
     /// The size in bytes that the last commit has, seen from `transaction`.
     pub fn committed_size(&self, transaction: TransactionId) -> u64 {
-        let marks = self.0.borrow();
+        let marks = self.marks.borrow();
         if marks.transaction == transaction { marks.committed_size } else { marks.size }
     }
 
     /// The size became less: a log of a part of the file would bring old data back.
     pub fn note_shrunk(&self, transaction: TransactionId) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         let marks = marks.of(transaction);
         (marks.inode, marks.shrunk) = (true, true);
     }
 
     /// The inode got a name.
     pub fn note_named(&self, transaction: TransactionId, directory: Ino, name: &[u8]) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         let marks = marks.of(transaction);
         marks.inode = true;
         marks.names.push((directory, SmallVec::from_slice(name)));
@@ -145,7 +151,7 @@ impl LogState {
 
     /// The inode lost a name.
     pub fn note_unnamed(&self, transaction: TransactionId, directory: Ino, name: &[u8]) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         let marks = marks.of(transaction);
         marks.inode = true;
         marks.names.retain(|held| held.0 != directory || held.1.as_slice() != name);
@@ -156,11 +162,15 @@ impl LogState {
 
     /// Something happened that only a commit makes durable; `why` is for reports (B-7).
     pub fn note_must_commit(&self, transaction: TransactionId, why: &'static str) {
-        self.0.borrow_mut().of(transaction).must_commit = Some(why);
+        self.marks.borrow_mut().of(transaction).must_commit = Some(why);
     }
 
     /// Why fsync must commit, if it must.
     pub fn must_commit(&self, transaction: TransactionId) -> Option<&'static str> {
+        if self.changed == transaction && self.names(transaction).is_empty() {
+            // Its marks went with it when it left memory; a new inode has its name marked.
+            return Some("it was read in the middle of the transaction");
+        }
         self.current(transaction, |marks| marks.must_commit).flatten()
     }
 
@@ -193,20 +203,20 @@ impl LogState {
         block: u64,
         digests: Vec<[u8; 32]>,
     ) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         marks.of(transaction).failed.push(FailedWrite { blocks, block, digests });
     }
 
     /// Takes the failed writes out.
     pub(crate) fn take_failed(&self, transaction: TransactionId) -> Vec<FailedWrite> {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         std::mem::take(&mut marks.of(transaction).failed)
     }
 
     /// Takes the modified ranges within `within` out, ascending: the caller puts them into the log
     /// tree before it releases the log's lock. What lies outside stays marked.
     pub fn take_ranges(&self, transaction: TransactionId, within: Blocks) -> SmallVec<[Blocks; 4]> {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         if marks.transaction != transaction {
             return SmallVec::new();
         }
@@ -215,13 +225,13 @@ impl LogState {
 
     /// The inode item is in the log as it is now.
     pub fn note_logged(&self, transaction: TransactionId) {
-        let mut marks = self.0.borrow_mut();
+        let mut marks = self.marks.borrow_mut();
         let marks = marks.of(transaction);
         (marks.inode, marks.logged) = (false, true);
     }
 
     fn current<R>(&self, transaction: TransactionId, read: impl FnOnce(&Marks) -> R) -> Option<R> {
-        let marks = self.0.borrow();
+        let marks = self.marks.borrow();
         (marks.transaction == transaction).then(|| read(&marks))
     }
 }
@@ -233,7 +243,7 @@ mod tests {
     const NOW: TransactionId = TransactionId(7);
 
     fn ranges(state: &LogState) -> Vec<(u64, u64)> {
-        state.0.borrow().modified.iter().map(|held| (held.start, held.end)).collect()
+        state.marks.borrow().modified.iter().map(|held| (held.start, held.end)).collect()
     }
 
     fn taken(state: &LogState, at: TransactionId, start: u64, end: u64) -> Vec<(u64, u64)> {
@@ -282,8 +292,16 @@ mod tests {
     }
 
     #[test]
+    fn an_inode_read_after_it_was_changed_must_be_committed() {
+        let state = LogState::new(0, NOW);
+        assert!(state.must_commit(NOW).is_some() && state.must_commit(NOW.next()).is_none());
+        state.note_named(NOW, Ino::ROOT, b"f");
+        assert!(state.must_commit(NOW).is_none(), "it was created");
+    }
+
+    #[test]
     fn the_committed_size_is_that_before_the_transaction() {
-        let state = LogState::new(10);
+        let state = LogState::new(10, TransactionId(0));
         assert_eq!(state.committed_size(NOW), 10);
         state.note_range(NOW, Blocks::new(0, 1));
         state.note_item(NOW, 20);

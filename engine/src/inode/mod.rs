@@ -17,7 +17,7 @@ pub mod span;
 use crate::classes::{EXT, LOGI, ML, RL, RMAP};
 use crate::mm::MappingState;
 use crate::store::InodeItem;
-use crate::types::{BLOCK_BYTES, Ino};
+use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use errseq::ErrSeq;
 use extents::ExtentMap;
 use log_state::LogState;
@@ -81,7 +81,7 @@ impl Inode {
             ordered: RefCell::default(),
             ordered_end: WaitQueue::new(machine),
             pages: PageCache::new(machine, ino),
-            log: LogState::new(item.size),
+            log: LogState::new(item.size, TransactionId(item.transid)),
             errors: ErrSeq::default(),
             mappings: RefCell::default(),
             item: Cell::new(item),

@@ -162,13 +162,14 @@ impl Fs {
     ) -> Result<Next> {
         let transaction = TransactionId(handle.generation());
         task.site(&DECIDE, Object::new(kind::INODE, inode.ino.0, 2), Access::Read)?;
+        // A name that is gone would be back after a crash, with the file as it was before.
+        let is_nameless = inode.item().nlink == 0;
+        let must_commit = is_nameless || inode.log.must_commit(transaction).is_some();
+        if must_commit || self.log_marks().is_broken(transaction) {
+            return Ok(Next::Commit); // B-7
+        }
         if !inode.log.is_marked(transaction) {
             return Ok(Next::Barrier);
-        }
-        // A name that is gone is there again after a crash that comes before the commit: `unnamed`
-        // marks say so.
-        if inode.log.must_commit(transaction).is_some() || self.log_marks().is_broken(transaction) {
-            return Ok(Next::Commit); // B-7
         }
         let logs = self.store().log();
         let group = logs.group_of(inode.ino);

@@ -30,6 +30,8 @@ pub struct Case {
     /// A schedule made by hand, tried as well.
     pub hold: Option<Hold>,
     pub torn: TornPolicy,
+    /// Whether every recovery is cut itself, at every moment.
+    pub cuts_recovery: bool,
 }
 
 impl Default for Case {
@@ -45,6 +47,7 @@ impl Default for Case {
             seeds: 0,
             hold: None,
             torn: TornPolicy::None,
+            cuts_recovery: false,
         }
     }
 }
@@ -54,6 +57,8 @@ impl Default for Case {
 pub struct Shown {
     wrong: Option<String>,
     files: BTreeMap<String, Option<Vec<Cell>>>,
+    /// The event after which recovery proper was over.
+    mounted: Moment,
 }
 
 /// What became of a case.
@@ -62,6 +67,8 @@ pub struct Verdict {
     /// The first violation.
     pub violation: Option<String>,
     pub states: u64,
+    /// States recovered after a cut inside recovery.
+    pub inner_states: u64,
 }
 
 /// Executes a case and judges all crash states of all its cuts.
@@ -120,7 +127,7 @@ fn one_schedule(case: &Case, chooser: Box<dyn Chooser>, verdict: &mut Verdict) {
                 Step::Known(leaf) => explorer.leaf(leaf).clone(),
                 Step::Recover(state) => {
                     verdict.states += 1;
-                    let shown = recover(case, &state, &model);
+                    let shown = recover(case, &state, &model, &mut verdict.inner_states);
                     explorer.record(&state, shown.clone()).expect("recovery is deterministic");
                     shown
                 }
@@ -159,18 +166,59 @@ fn run_tasks(bench: &Bench, case: &Case, model: &Rc<RefCell<Model>>) -> Result<(
     }
 }
 
-/// Mounts a crash state, checks it, reads everything.
-fn recover(case: &Case, state: &Rc<CrashState>, model: &Rc<RefCell<Model>>) -> Shown {
+/// Mounts a crash state, checks it, reads everything; then once more for all crash states of that.
+fn recover(
+    case: &Case,
+    state: &Rc<CrashState>,
+    model: &Rc<RefCell<Model>>,
+    inner_states: &mut u64,
+) -> Shown {
     let bench = Bench::on(state.bases().into_iter().collect(), Box::new(RoundRobin));
     let (mount, defects) = (case.mount, case.defects);
     let names: Vec<String> = model.borrow().keys().cloned().collect();
     let result = bench.run(move |task| Ok(show(task, &mount, defects, &names)));
     bench.machine.stop();
-    result.expect("it shows something")
+    let mut shown = result.expect("it shows something");
+    if case.cuts_recovery && shown.wrong.is_none() {
+        let plain = Case { cuts_recovery: false, ..case.clone() };
+        shown.wrong = recover_again(&plain, &bench, &shown, model, inner_states);
+    }
+    shown
+}
+
+/// What is wrong with a recovery that was cut and repeated.
+fn recover_again(
+    case: &Case,
+    bench: &Bench,
+    first: &Shown,
+    model: &Rc<RefCell<Model>>,
+    inner_states: &mut u64,
+) -> Option<String> {
+    let mut explorer: Explorer<()> = Explorer::new();
+    explorer.begin(bench.machine.disk().log());
+    let limits = Limits { exhaustive: 40, sampled: 0, torn: case.torn };
+    let cuts = bench.machine.disk().log().cuts();
+    for cut in cuts.into_iter().filter(|cut| *cut <= first.mounted) {
+        explorer.cut(cut, limits);
+        while let Some(step) = explorer.next(&mut |_| 0) {
+            let Step::Recover(state) = step else { continue };
+            *inner_states += 1;
+            let second = recover(case, &state, model, &mut 0);
+            explorer.record(&state, ()).expect("recovery is deterministic");
+            let found = second.wrong.or_else(|| {
+                let differs = second.files != first.files;
+                differs.then(|| format!("{:?}, not {:?}", second.files, first.files))
+            });
+            if let Some(wrong) = found {
+                return Some(format!("recovery cut at {}: {wrong}", cut.0));
+            }
+        }
+    }
+    None
 }
 
 fn show(task: &machine::Task, mount: &MountOptions, defects: Defects, names: &[String]) -> Shown {
-    let mut shown = Shown { wrong: None, files: BTreeMap::new() };
+    let mut shown = Shown { wrong: None, files: BTreeMap::new(), mounted: Moment(0) };
     let fs = match Fs::mount(task, mount, defects) {
         Ok(fs) => fs,
         Err(error) => {
@@ -178,6 +226,7 @@ fn show(task: &machine::Task, mount: &MountOptions, defects: Defects, names: &[S
             return shown;
         }
     };
+    shown.mounted = task.machine().now();
     match check(task) {
         Ok(report) => shown.wrong = report.problems.first().map(ToString::to_string),
         Err(error) => shown.wrong = Some(format!("failed to check: {error}")),

@@ -34,12 +34,13 @@ struct Floor {
 pub struct FileModel {
     states: Vec<State>,
     floors: Vec<Floor>,
+    is_lost: bool,
 }
 
 impl Default for FileModel {
     fn default() -> Self {
         let nothing = State { began: Moment(0), is_done: true, exists: false, blocks: Vec::new() };
-        FileModel { states: vec![nothing], floors: Vec::new() }
+        FileModel { states: vec![nothing], floors: Vec::new(), is_lost: false }
     }
 }
 
@@ -54,14 +55,20 @@ impl FileModel {
         self.states.last().expect("there is one").exists
     }
 
-    /// An operation that begins now makes the file so.
+    /// An operation that begins now makes the file so. One task changes a file, so the operations
+    /// before it have returned.
     pub fn change(&mut self, began: Moment, exists: bool, blocks: Vec<Cell>) {
         self.states.push(State { began, is_done: false, exists, blocks });
     }
 
-    /// The operations so far have returned.
+    /// The last change has returned.
     pub fn finish(&mut self) {
         self.states.iter_mut().for_each(|state| state.is_done = true);
+    }
+
+    /// An error was reported: what was written may be lost, whatever succeeds later.
+    pub fn lose(&mut self) {
+        self.is_lost = true;
     }
 
     /// The state that a persistence operation which begins now makes durable at least.
@@ -76,7 +83,9 @@ impl FileModel {
         state: usize,
         blocks: Option<std::ops::Range<usize>>,
     ) {
-        self.floors.push(Floor { returned, state, blocks });
+        if !self.is_lost {
+            self.floors.push(Floor { returned, state, blocks });
+        }
     }
 
     /// All that happened lies before everything that follows, and is durable.

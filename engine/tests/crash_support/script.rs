@@ -79,6 +79,12 @@ impl Player {
         let began = task.machine().tick();
         match line.word(0) {
             "sync" => return self.sync(task),
+            "sync_maybe" => {
+                return match self.sync(task) {
+                    Err(error) if !error.is_stopped() => Ok(()),
+                    other => other,
+                };
+            }
             "commit" => return self.fs.commit(task),
             "eio" => {
                 // The nth write from here on fails, or all of a kind.
@@ -107,10 +113,14 @@ impl Player {
         } else if !persists {
             known.change(began, exists, blocks);
         }
+        let done = model.entry(name.clone()).or_default().done();
         drop(model);
         match self.perform(task, line) {
             // It may fail, but success is a promise.
-            Err(error) if line.word(0) == "fsync_maybe" && !error.is_stopped() => return Ok(()),
+            Err(error) if line.word(0) == "fsync_maybe" && !error.is_stopped() => {
+                self.model.borrow_mut().entry(name).or_default().lose();
+                return Ok(());
+            }
             other => other?,
         }
         let returned = task.machine().tick();
@@ -118,11 +128,11 @@ impl Player {
         let known = model.entry(name).or_default();
         if persists {
             let blocks = (line.word(0) == "fsync_range").then(|| line.blocks(2));
-            known.persist(returned, known.done(), blocks);
-        }
-        known.finish();
-        if line.word(0) == "clone" {
+            known.persist(returned, done, blocks);
+        } else if line.word(0) == "clone" {
             model.entry(line.word(3).to_string()).or_default().finish();
+        } else {
+            known.finish();
         }
         Ok(())
     }
@@ -148,6 +158,13 @@ impl Player {
                 return Ok(());
             }
             "unlink" => {
+                self.files.borrow_mut().remove(name);
+                return self.fs.unlink(task, name);
+            }
+            // The file stays open, under its name with a prime.
+            "unlink_open" => {
+                let file = self.file(task, name)?;
+                self.files.borrow_mut().insert(format!("{name}'"), file);
                 self.files.borrow_mut().remove(name);
                 return self.fs.unlink(task, name);
             }
@@ -196,7 +213,7 @@ impl Player {
 fn apply(exists: &mut bool, blocks: &mut Vec<Cell>, line: &Line<'_>) -> bool {
     match line.word(0) {
         "create" => *exists = true,
-        "unlink" => {
+        "unlink" | "unlink_open" => {
             *exists = false;
             blocks.clear();
         }
