@@ -108,6 +108,8 @@ pub struct ExtentMap {
     extents: BTreeMap<u64, Extent>,
     loaded: bool,
     seq: u64,
+    /// Written blocks behind the end of the file that the tree still has.
+    leftovers: SmallVec<[Blocks; 1]>,
 }
 
 impl ExtentMap {
@@ -119,6 +121,17 @@ impl ExtentMap {
     /// Tells that all extents of the tree were inserted.
     pub fn set_loaded(&mut self) {
         self.loaded = true;
+    }
+
+    /// Tells of written blocks behind the end of the file: a crash came before the size that they
+    /// belong to. The map has a hole there.
+    pub(super) fn add_leftover(&mut self, blocks: Blocks) {
+        self.leftovers.push(blocks);
+    }
+
+    /// Takes out a leftover: whoever changes the tree drops it first.
+    pub(super) fn take_leftover(&mut self) -> Option<Blocks> {
+        self.leftovers.pop()
     }
 
     /// A number that grows with every change.
@@ -206,6 +219,7 @@ impl ExtentMap {
     /// Forgets everything, as a mount that is abandoned does.
     pub fn clear(&mut self) {
         self.extents.clear();
+        self.leftovers.clear();
         self.loaded = false;
         self.seq += 1;
     }

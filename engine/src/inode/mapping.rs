@@ -19,6 +19,9 @@ use smallvec::SmallVec;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+/// One past the greatest number of a block of a file.
+const BLOCKS_MAX: u64 = u64::MAX / BLOCK_BYTES;
+
 /// Items of file extents with the first block of the file that each holds.
 type Items = SmallVec<[(u64, ExtentItem); 4]>;
 
@@ -41,17 +44,30 @@ impl Fs {
     pub fn write_extents(&self, task: &Task, inode: &Inode) -> Result<Guard> {
         let guard = inode.ext.write(task)?;
         if !inode.extents.borrow().is_loaded() {
-            self.load_extents(task, inode)?;
+            self.load_extents(task, inode, inode.disk_size())?;
         }
         Ok(guard)
     }
 
-    /// Reads the extent map from the tree. Under EXT W.
-    fn load_extents(&self, task: &Task, inode: &Inode) -> Result<()> {
-        let items = self.items_in(task, inode.ino, Blocks::new(0, u64::MAX / BLOCK_BYTES))?;
+    /// Reads the extent map from the tree, with what a crash left behind the end of the file: for who
+    /// drops that in several transactions, before anybody else uses the file.
+    ///
+    /// # Errors
+    /// Those of reading the tree; `Stopped`.
+    pub(crate) fn load_all_extents(&self, task: &Task, inode: &Inode) -> Result<()> {
+        let _ext = inode.ext.write(task)?;
+        assert!(inode.ordered.borrow().is_empty(), "nothing is in flight at a mount");
+        inode.extents.borrow_mut().clear();
+        self.load_extents(task, inode, BLOCKS_MAX * BLOCK_BYTES)
+    }
+
+    /// Reads the extent map of a file of `size` bytes from the tree. Under EXT W.
+    fn load_extents(&self, task: &Task, inode: &Inode, size: u64) -> Result<()> {
+        let items = self.items_in(task, inode.ino, Blocks::new(0, BLOCKS_MAX))?;
         let mut map = inode.extents.borrow_mut();
         debug_assert!(!map.is_loaded(), "read once, under EXT W");
         map.set_loaded();
+        let size = Blocks::new(0, size.div_ceil(BLOCK_BYTES));
         let mut next = 0;
         for (start, item) in items {
             if start < next {
@@ -60,7 +76,17 @@ impl Fs {
             }
             let blocks = Blocks::new(start, start + item.len_blocks);
             next = blocks.end;
-            map.insert(extent_of(blocks, &item));
+            let seen = match item.kind {
+                ExtentKind::Written => blocks.intersection(size),
+                ExtentKind::Unwritten => blocks,
+            };
+            if !seen.is_empty() {
+                map.insert(extent_of(seen, &item));
+            }
+            let behind = Blocks::new(seen.end, blocks.end);
+            if !behind.is_empty() {
+                map.add_leftover(behind); // data of a size that was never durable
+            }
         }
         Ok(())
     }
@@ -166,6 +192,7 @@ impl Fs {
             OrderedKind::Prealloc => false,
             OrderedKind::Cow => true,
         };
+        self.drop_leftovers(task, handle, inode)?;
         self.drop_items(task, handle, inode.ino, ordered.blocks, frees)?;
         self.insert_item(
             task,
@@ -175,6 +202,16 @@ impl Fs {
             ordered.block,
             ExtentKind::Written,
         )
+    }
+
+    /// Drops what a crash left behind the end of the file, before anything else is changed: a greater
+    /// size must not show it. Under EXT W.
+    fn drop_leftovers(&self, task: &Task, handle: &Handle, inode: &Inode) -> Result<()> {
+        loop {
+            let Some(blocks) = inode.extents.borrow_mut().take_leftover() else { return Ok(()) };
+            self.drop_items(task, handle, inode.ino, blocks, true)?;
+            inode.log.note_range(TransactionId(handle.generation()), blocks);
+        }
     }
 
     /// Takes the blocks of a range away from the file, in the tree and in memory; the blocks of the
@@ -190,6 +227,7 @@ impl Fs {
         inode: &Inode,
         blocks: Blocks,
     ) -> Result<u64> {
+        self.drop_leftovers(task, handle, inode)?;
         let dropped = self.drop_items(task, handle, inode.ino, blocks, true)?;
         inode.extents.borrow_mut().remove(blocks);
         inode.log.note_range(TransactionId(handle.generation()), blocks);
@@ -209,6 +247,7 @@ impl Fs {
         block: u64,
         kind: ExtentKind,
     ) -> Result<()> {
+        self.drop_leftovers(task, handle, inode)?;
         self.insert_item(task, handle, inode.ino, blocks, block, kind)?;
         let (state, generation) = (ExtentState::of(kind), TransactionId(handle.generation()));
         inode.extents.borrow_mut().insert(Extent { blocks, block, state, generation });
@@ -221,6 +260,7 @@ impl Fs {
     /// # Errors
     /// Those of changing trees.
     pub fn write_item(&self, task: &Task, handle: &Handle, inode: &Inode) -> Result<()> {
+        self.drop_leftovers(task, handle, inode)?;
         inode.change_item(|item| item.transid = handle.generation());
         let item = inode.item();
         let key = crate::store::InodeItem::key(inode.ino);

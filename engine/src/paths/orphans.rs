@@ -82,6 +82,7 @@ impl Fs {
     /// Goes on with a truncate of an earlier mount.
     fn finish_truncate(&self, task: &Task, inode: &Rc<Inode>, size: u64) -> Result<()> {
         let rl = inode.rl.lock(task, Range::ALL, Mode::Write)?;
+        self.load_all_extents(task, inode)?;
         // The size on the medium may be less still: what was before it was not written.
         let size = size.min(inode.size());
         self.shrink(task, inode, rl.range(), size, Some(TransactionId(0)))

@@ -10,6 +10,7 @@
 
 use super::arguments::check_allocation;
 use super::chunk::Chunk;
+use super::writeback::Effort;
 use crate::classes::kind;
 use crate::error::Result;
 use crate::fs::{File, Fs};
@@ -109,8 +110,11 @@ impl Fs {
 
     /// PUNCH.4 and PUNCH.5: nothing of the range is cached or in flight any more. RL W and ML W are
     /// held.
+    ///
+    /// Dirty pages are written, not dropped: until PUNCH.6 a commit would show what they replace.
     fn clear_range(&self, task: &Task, inode: &Rc<Inode>, parts: Parts) -> Result<()> {
         task.site(&EDGES, object(inode, parts.whole.start), Access::Write)?;
+        self.write_range(task, inode, parts.whole, Effort::Wait)?; // PUNCH.4
         self.zero_partial(task, inode, parts.head)?; // PUNCH.4
         self.zero_partial(task, inode, parts.tail)?; // PUNCH.4
         task.site(&EVICT, object(inode, parts.whole.start), Access::Write)?;

@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 static EXTEND: Site = Site::new("truncate.extend");
 static SIZE: Site = Site::new("truncate.size");
+static BEGIN: Site = Site::new("truncate.begin");
 static EVICT: Site = Site::new("truncate.evict");
 static TAIL: Site = Site::new("truncate.tail");
 static DROP: Site = Site::new("truncate.drop");
@@ -95,6 +96,11 @@ impl Fs {
         }
         let _ml = inode.ml.lock(task, range, Mode::Write)?; // TRUNCATE.3
         self.lower_size(task, inode, size)?; // TRUNCATE.4
+        let began = match began {
+            // Beyond disk_i_size nothing is durable, and what has no name will not be seen.
+            None if size < inode.disk_size() => self.begin_truncate(task, inode, size)?,
+            began => began,
+        };
         task.site(&EVICT, object(inode), Access::Write)?;
         let rest = Blocks::new(tail.end / BLOCK_BYTES, BLOCKS_END);
         self.evict(task, inode, rest)?; // TRUNCATE.5, P-5
@@ -119,10 +125,36 @@ impl Fs {
         Ok(())
     }
 
-    /// TRUNCATE.6: drops the extents behind the end chunk by chunk, from the last on. Each
-    /// transaction lowers disk_i_size to what it leaves, and as long as there is more to do an
-    /// orphan record says so. ML W and RL W of all of it are held, no page of it is cached and
-    /// nothing of it is in flight.
+    /// TRUNCATE.6: the orphan record and disk_i_size, before any page goes: a commit in between would
+    /// show again what the dirty ones replace. Tells in which transaction. ML W and RL W from the new
+    /// size on are held.
+    fn begin_truncate(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        size: u64,
+    ) -> Result<Option<TransactionId>> {
+        let handle = self.join_freeing(task, 3)?;
+        let _ext = self.write_extents(task, inode)?;
+        task.site(&BEGIN, object(inode), Access::Write)?;
+        if inode.item().nlink == 0 {
+            return Ok(None); // its orphan record says more
+        }
+        let transaction = TransactionId(handle.generation());
+        inode.lower_disk_size(size);
+        inode.log.note_shrunk(transaction);
+        let key = OrphanItem::key(inode.ino);
+        let orphan = OrphanItem::Truncate { size };
+        self.store()
+            .put(task, &handle, Tree::Fs, key, &orphan.encode())
+            .and_then(|()| self.write_item(task, &handle, inode))
+            .inspect_err(|_| self.abort())?;
+        Ok(Some(transaction))
+    }
+
+    /// TRUNCATE.6: drops the extents behind the end chunk by chunk, from the last on; `began` is the
+    /// transaction of the orphan record, which the last chunk removes. ML W and RL W of all of it are
+    /// held, no page of it is cached and nothing of it is in flight.
     pub(super) fn drop_behind(
         &self,
         task: &Task,
@@ -131,84 +163,68 @@ impl Fs {
         began: Option<TransactionId>,
     ) -> Result<()> {
         let all = Blocks::new(ending.size().div_ceil(BLOCK_BYTES), BLOCKS_END);
-        let mut began = began;
         loop {
             task.site(&DROP, object(inode), Access::Write)?;
             let (handle, chunk) = self.join_chunk(task, inode, all)?;
             let _ext = self.write_extents(task, inode)?;
-            let dropped = self.drop_chunk(task, &handle, inode, chunk, ending, began);
+            let is_last = chunk.range == all;
+            let dropped = self.drop_chunk(task, &handle, inode, chunk).and_then(|()| {
+                let end = if is_last { Some(ending) } else { None };
+                self.end_chunk_with(task, &handle, inode, end, began)
+            });
             dropped.inspect_err(|_| self.abort())?;
-            if chunk.range == all {
+            if is_last {
                 return Ok(());
             }
-            began = began.or(Some(TransactionId(handle.generation())));
         }
     }
 
-    /// One chunk, in one transaction. Under EXT W.
-    fn drop_chunk(
+    /// One chunk. Every committed state is a prefix: what is dropped lies behind disk_i_size. Under
+    /// EXT W.
+    fn drop_chunk(&self, task: &Task, handle: &Handle, inode: &Inode, chunk: Chunk) -> Result<()> {
+        self.drop_extents(task, handle, inode, chunk.range)?;
+        inode.lower_disk_size(chunk.range.start * BLOCK_BYTES);
+        inode.log.note_shrunk(TransactionId(handle.generation()));
+        Ok(())
+    }
+
+    /// What a chunk does to the inode: `end` is what the last one does. Under EXT W.
+    fn end_chunk_with(
         &self,
         task: &Task,
         handle: &Handle,
         inode: &Inode,
-        chunk: Chunk,
-        ending: Ending,
+        end: Option<Ending>,
         began: Option<TransactionId>,
     ) -> Result<()> {
-        let size = ending.size();
-        let is_last = chunk.range.start == size.div_ceil(BLOCK_BYTES);
-        let transaction = TransactionId(handle.generation());
-        self.drop_extents(task, handle, inode, chunk.range)?;
-        let left = if is_last { size } else { chunk.range.start * BLOCK_BYTES };
-        inode.lower_disk_size(left); // every committed state is a prefix
-        inode.log.note_shrunk(transaction);
         let orphan = OrphanItem::key(inode.ino);
-        match ending {
-            Ending::Deleted if is_last => {
+        match end {
+            None => {}
+            Some(Ending::Deleted) => {
                 self.store().delete(task, handle, Tree::Fs, InodeItem::key(inode.ino))?;
                 self.store().delete(task, handle, Tree::Fs, orphan)?;
                 return Ok(());
             }
-            // A file without a name has an orphan record that says more.
-            Ending::Truncated(_) if inode.item().nlink > 0 => {
-                self.record_truncate(task, handle, inode, size, is_last, began)?;
+            Some(Ending::Truncated(size)) => {
+                inode.lower_disk_size(size);
+                inode.raise_disk_size(); // what delayed it may have been evicted
+                // A file without a name has an orphan record that says more.
+                if let Some(began) = began.filter(|_| inode.item().nlink > 0) {
+                    self.store().delete(task, handle, Tree::Fs, orphan)?;
+                    note_record_removed(inode, began, TransactionId(handle.generation()));
+                }
             }
-            _ => {}
-        }
-        if is_last {
-            inode.raise_disk_size(); // what delayed it may have been evicted
         }
         self.write_item(task, handle, inode)
     }
+}
 
-    /// The orphan record of a truncate: made with the first chunk, removed with the last.
-    fn record_truncate(
-        &self,
-        task: &Task,
-        handle: &Handle,
-        inode: &Inode,
-        size: u64,
-        is_last: bool,
-        began: Option<TransactionId>,
-    ) -> Result<()> {
-        let key = OrphanItem::key(inode.ino);
-        match began {
-            None if !is_last => {
-                let orphan = OrphanItem::Truncate { size };
-                self.store().put(task, handle, Tree::Fs, key, &orphan.encode())
-            }
-            Some(began) if is_last => {
-                self.store().delete(task, handle, Tree::Fs, key)?;
-                let transaction = TransactionId(handle.generation());
-                if began != transaction {
-                    // A log would be replayed under a record that cuts the file again.
-                    let why = "its truncate began in an earlier transaction";
-                    inode.log.note_must_commit(transaction, why);
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+/// A log of the transaction would be replayed under a record that cuts the file again, unless that
+/// record is of the same transaction.
+fn note_record_removed(inode: &Inode, began: TransactionId, now: TransactionId) {
+    debug_assert!(began <= now, "a record is made before it is removed");
+    if began != now {
+        inode.log.note_must_commit(now, "its truncate began in an earlier transaction");
     }
 }
 

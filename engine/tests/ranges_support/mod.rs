@@ -178,7 +178,8 @@ impl World {
         known.file.punch(task, span)?;
         zero(&mut known.bytes, span);
         let blocks = span.whole_blocks();
-        let is_data = |(it, data): &(Span, bool)| *data && !it.intersection(blocks.bytes()).is_empty();
+        let is_data =
+            |(it, data): &(Span, bool)| *data && !it.intersection(blocks.bytes()).is_empty();
         let holes = known.file.holes(task)?;
         assert!(!holes.iter().any(is_data), "{holes:?} after a punch of {span}");
         Ok(())
