@@ -194,7 +194,7 @@ fn extents_lie_where_they_may() {
 
 #[test]
 fn the_space_map_marks_exactly_what_is_reached() {
-    assert_eq!(kinds(|it| drop(it.allocate())), [P::SpaceLeaked]);
+    assert_eq!(kinds(|it| _ = it.allocate()), [P::SpaceLeaked]);
     let unmarked = |it: &Change<'_>| {
         it.extent(F, 8192, Run::new(200, 1));
         it.csum(200);

@@ -178,10 +178,9 @@ fn clear(task: &Task, log: LogTree<'_>, ino: Ino, range: Blocks) -> Result<()> {
     for kind in RANGE_KINDS {
         for item in overlapping(task, log, ino, kind, range)? {
             log.delete(task, item.key(ino))?;
-            for rest in [item.clipped(0, range.start), item.clipped(range.end, INDEX_END)] {
-                if let Some(rest) = rest {
-                    log.put(task, rest.key(ino), &rest.encode())?;
-                }
+            let beside = [item.clipped(0, range.start), item.clipped(range.end, INDEX_END)];
+            for rest in beside.into_iter().flatten() {
+                log.put(task, rest.key(ino), &rest.encode())?;
             }
         }
     }
@@ -209,10 +208,10 @@ fn overlapping(
             ControlFlow::Break(())
         }
     };
-    if let Some((key, value)) = log.trees.floor(task, log.group, start)? {
-        if (key.object, key.kind) == (ino.0, kind) && key != start {
-            let _ = take(key, &value);
-        }
+    let before = log.trees.floor(task, log.group, start)?;
+    let is_ours = |key: Key| (key.object, key.kind) == (ino.0, kind) && key != start;
+    if let Some((key, value)) = before.filter(|(key, _)| is_ours(*key)) {
+        let _flow = take(key, &value);
     }
     let end = LogRange::key_of(ino, kind, range.end);
     log.trees.range(task, log.group, start, end, take)?;
