@@ -113,6 +113,10 @@ impl Oracle {
                 target.reserved.push(span);
             }
             Op::Fallocate { span, .. } => target.reserved.push(span),
+            // A hole that equals the source shares its blocks, while the call is still on its way.
+            Op::Dedupe { target_offset, len, .. } => {
+                target.reserved.push(Span::new(target_offset, len));
+            }
             Op::Write { path, span, fill, .. }
             | Op::DirectWrite { path, span, fill, .. }
             | Op::AsyncWrite { path, span, fill, .. } => {
@@ -205,7 +209,13 @@ impl Oracle {
                 .fold((u64::MAX, 0), |(low, high), &size| (low.min(size), high.max(size)));
             let high = high.saturating_add(self.calls[call].len);
             let change = Change::Append { fill, path };
-            self.files.get_mut(file).spread(call, low, high, change, &self.calls);
+            let doubtful = self.calls[call].files.len() > 1;
+            let file = self.files.get_mut(file);
+            file.spread(call, low, high, change, &self.calls);
+            if doubtful {
+                // It may act on another file, also where it is attached only now.
+                file.mark(call, Mark::Doubtful);
+            }
         }
     }
 

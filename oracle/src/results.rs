@@ -119,19 +119,20 @@ impl Oracle {
         }
         let &[file] = &call.files[..] else { return Ok(()) };
         let history = &self.files.get(file).sizes;
-        let cut = |entry: &crate::history::Entry<crate::file::SizeEffect>| {
-            matches!(entry.effect, crate::file::SizeEffect::Set(_))
-                && self.calls[entry.call].ret > call.invoke
+        // The file may have been cut between two appends.
+        let cut_after = |moment: u64| {
+            history.entries().iter().any(|entry| {
+                matches!(entry.effect, crate::file::SizeEffect::Set(_))
+                    && self.calls[entry.call].ret > moment
+            })
         };
-        if history.entries().iter().any(cut) {
-            return Ok(());
-        }
         for entry in history.entries().iter().filter(|entry| entry.call != id) {
             let other = &self.calls[entry.call];
             let crate::file::SizeEffect::Raise(end) = entry.effect else { continue };
             let overlaps = end > span.offset && end - other.len.min(end) < span.end();
             let appended = matches!(other.op, Op::Append { .. });
-            if appended && other.ret > call.invoke && other.ret < call.ret && overlaps {
+            let concurrent = other.ret > call.invoke && other.ret < call.ret;
+            if appended && concurrent && overlaps && !cut_after(other.invoke.min(call.invoke)) {
                 let message = format!("overlaps {}", self.call_name(entry.call));
                 return self.wrong(id, &message);
             }

@@ -1,0 +1,181 @@
+//! What mounted kernel file systems showed (`powerfail conform`): where the model was wrong, and
+//! where kernels differ by right. Each case is what the strict profile must reject and what the
+//! profile of Linux accepts, or what both must accept. The language is that of `script`.
+mod common;
+mod script;
+
+use oracle::Promises;
+use script::Script;
+
+fn kernel() -> Promises {
+    // ext4 and xfs refuse misaligned direct IO.
+    Promises { direct_falls_back: false, ..Promises::linux() }
+}
+
+/// Both profiles accept it.
+fn anywhere(text: &str) {
+    Script::run(Promises::strict(), text);
+    Script::run(kernel(), text);
+}
+
+/// Linux accepts the text; where its last line ends with `!kind`, the strict profile finds that.
+fn only_on_linux(text: &str) {
+    let kind = text.rfind(" !").expect("a text that the strict profile rejects");
+    Script::run(Promises::strict(), text);
+    Script::run(kernel(), &text[..kind]);
+}
+
+/// An append whose name led to another file while it was in flight. Seen on btrfs: the model took
+/// it for certain that the new file had been appended to, once a write had made that file longer.
+#[test]
+fn an_append_in_flight_during_unlink_and_create_may_act_on_either_file() {
+    anywhere(
+        "a create f
+         a write f 0 16384
+         b( append f 4096
+         a unlink f
+         a create f
+         a write f 32768 4096
+         b) at 16384
+         a stat f = 36864
+         a read f 16384 4096 = 0
+         cut
+         ok f:36864 0 0 0 0 0 0 0 0 #6",
+    );
+}
+
+/// Two appends may land at the same place if the file may have been cut between them. Seen on xfs:
+/// the model forgot cuts that ended before the second append was invoked.
+#[test]
+fn appends_overlap_only_if_the_file_was_cut_between_them() {
+    anywhere(
+        "a create f
+         b( append f 4096
+         a truncate f 0
+         c( append f 4096
+         b) at 0
+         c) at 0
+         a stat f = 4096",
+    );
+    let overlapping = "a create f
+         b( append f 4096
+         c( append f 4096
+         b) at 0
+         c) at 0 !wrong-result";
+    Script::run(Promises::strict(), overlapping);
+    Script::run(kernel(), overlapping);
+}
+
+/// `iomap` zeroes the whole rest of a buffer where a file ends in a hole.
+#[test]
+fn a_direct_read_may_zero_the_rest_of_its_buffer() {
+    only_on_linux(
+        "a create f
+         a write f 0 8192
+         a create g
+         a truncate g 4096
+         a mmap m f 0 8192
+         a dread g 0 8192 into m 0 = count 4096
+         a read f 0 4096 = 0
+         a read f 4096 4096 = 0 !stale-data",
+    );
+    anywhere(
+        "a create f
+         a write f 0 8192
+         a create g
+         a truncate g 4096
+         a mmap m f 0 8192
+         a dread g 0 8192 into m 0 = count 4096
+         a read f 4096 4096 = #2
+         a read f 4096 4096 = X !corrupt-data",
+    );
+}
+
+/// Cached pages in use cannot be dropped after a direct write; Linux tells the next fsync.
+#[test]
+fn a_direct_write_that_met_a_store_may_end_in_eio() {
+    only_on_linux(
+        "a create f
+         a truncate f 8192
+         a mmap m f 0 8192
+         a( awrite f 0 4096
+         b store m 4096 4096
+         a)
+         b fsync f EIO !wrong-result",
+    );
+    // Without a meeting in time, or on another file, there is no excuse.
+    for text in [
+        "a create f
+         a truncate f 8192
+         a mmap m f 0 8192
+         a awrite f 0 4096
+         b store m 4096 4096
+         b fsync f EIO !wrong-result",
+        "a create f
+         a create g
+         a truncate f 8192
+         a mmap m f 0 8192
+         a( awrite f 0 4096
+         b store m 4096 4096
+         a)
+         b fsync g EIO !wrong-result",
+    ] {
+        Script::run(kernel(), text);
+    }
+}
+
+/// ext4 grows the file by the part that failed, and then finds its own memory there; xfs returns 0.
+#[test]
+fn a_direct_write_from_beyond_the_end_of_its_own_file_may_succeed() {
+    for result in ["count 16384", "count 0"] {
+        only_on_linux(&format!(
+            "a create f
+             a mmap m f 4096 32768
+             a dwrite f 29696 16384 from m 8192 = {result} !wrong-result"
+        ));
+    }
+    anywhere(
+        "a create f
+         a mmap m f 4096 32768
+         a dwrite f 29696 16384 from m 8192 EFAULT",
+    );
+}
+
+/// Alignment is checked where data is read: not at the end of the file, and on Linux not in holes.
+#[test]
+fn a_misaligned_direct_read_that_finds_no_data_may_succeed() {
+    anywhere(
+        "a create f
+         a write f 0 4096
+         a dread f 5000 100 = 0 short 0
+         a dread f 5000 100 EINVAL
+         a dread f 100 100 EINVAL",
+    );
+    only_on_linux(
+        "a create f
+         a truncate f 4096
+         a dread f 100 100 = 0 !wrong-result",
+    );
+    let write = "a create f
+         a write f 0 4096
+         a dwrite f 100 100 !wrong-result";
+    Script::run(kernel(), write);
+}
+
+/// What a copy onto a part of itself leaves is not judged on Linux; the rest of the file is.
+#[test]
+fn a_direct_read_onto_a_part_of_its_source_may_find_its_own_bytes() {
+    only_on_linux(
+        "a create f
+         a write f 0 12288
+         a mmap m f 0 12288
+         a dread f 1024 8192 into m 4096
+         a read f 4096 4096 = #2-3072/3072/#2-6144 !stale-data",
+    );
+    let before = "a create f
+         a write f 0 12288
+         a mmap m f 0 12288
+         a dread f 1024 8192 into m 4096
+         a read f 0 4096 = 0 !stale-data";
+    Script::run(kernel(), before);
+}
