@@ -263,7 +263,8 @@ impl Fs {
     pub fn msync(&self, task: &Task, mapping: &Mapping, offset: u64, len: u64) -> Result<()> {
         let span = {
             let _mm = self.mm().lock.read(task)?;
-            mapping.file_span(offset, len)?
+            // ENOMEM is what msync says of addresses that are not mapped.
+            mapping.file_span(offset, len).map_err(|_| Error::Refused(Errno::ENOMEM))?
         };
         // F-3: MM is dropped before anything of the file is locked.
         mapping.file().fsync_range(task, span)

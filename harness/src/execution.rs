@@ -179,13 +179,6 @@ impl Executor {
         self.machine.reset(config);
         let mut disk = self.machine.disk_mut();
         disk.reset(base.devices.iter().cloned());
-        for fault in &program.faults {
-            let op = match fault.direction {
-                Direction::Read => Op::Read,
-                Direction::Write => Op::Write,
-            };
-            disk.fail(Rule::nth(op, fault.nth));
-        }
         drop(disk);
         self.base = Some(base.clone());
         self.names.clear();
@@ -225,6 +218,7 @@ impl Executor {
                 inside.set_wrong(task, Wrong::recovered("mount-failed", 21, "", message));
                 return Err(Stopped);
             }
+            plan_faults(task, &inside.program);
             let mut worker = EngineWorker::new(task, TaskIndex(0));
             for (index, operation) in inside.program.setup.iter().enumerate() {
                 inside.perform(&mut worker, TaskIndex(0), OpId(index as u16 + 1), operation)?;
@@ -394,6 +388,18 @@ impl Shared {
     fn end_of_task(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
         self.target.reap(worker)?;
         self.collect_async(worker)
+    }
+}
+
+/// Tells the disk which requests to fail, counted from the end of the mount.
+fn plan_faults(task: &Task, program: &Program) {
+    let mut disk = task.machine().disk_mut();
+    for fault in &program.faults {
+        let op = match fault.direction {
+            Direction::Read => Op::Read,
+            Direction::Write => Op::Write,
+        };
+        disk.fail(Rule::nth(op, fault.nth));
     }
 }
 

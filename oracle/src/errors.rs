@@ -58,7 +58,7 @@ impl Oracle {
             Errno::EFBIG | Errno::EOVERFLOW => self.too_big(op).yes,
             Errno::ENOSPC => self.promises.may_run_out_of_space && allocates(op),
             Errno::EIO => self.errors.any || self.direct_collision(id),
-            Errno::EROFS | Errno::EUCLEAN => self.errors.writes,
+            Errno::EROFS | Errno::EUCLEAN => self.errors.any,
             Errno::EOPNOTSUPP => self.may_be_missing(op),
             _ => false,
         }

@@ -47,12 +47,24 @@ pub(crate) struct DeviceErrors {
 }
 
 impl Oracle {
+    /// After a failed write of metadata nothing becomes durable any more, so nothing that is cached
+    /// has to stay readable either (G-20).
+    pub(crate) fn lose_if_broken(&mut self, at: u64) {
+        if self.errors.broken {
+            for id in self.files.ids() {
+                lose(self.files.get_mut(id), None, &self.calls, at);
+            }
+        }
+    }
+
     /// The device failed a request: EIO becomes legal, and after a failed write the data concerned
     /// may be lost unless a later fsync says otherwise (G-20).
     pub fn note_device_error(&mut self, at: Moment, error: DeviceError) {
         self.generation += 1;
         self.errors.any = true;
         self.errors.writes |= error.write;
+        // An engine that cannot read its metadata in the middle of a change stops as well.
+        self.errors.broken |= error.place == DeviceErrorPlace::Unknown;
         if !error.write {
             return;
         }
@@ -238,13 +250,24 @@ fn within(history: &History<crate::file::BlockEffect>, span: Span, number: u64) 
     })
 }
 
+/// Whether an asynchronous synchronous write of the same task, which is told of errors as fsync is,
+/// overlaps a call: it may be the one that is told (G-20).
+fn syncs_besides(calls: &Calls, id: CallId) -> bool {
+    let me = &calls[id];
+    calls.iter().any(|other| {
+        let is_sync = matches!(other.op, Op::AsyncWrite { sync: Sync::Data, .. });
+        is_sync && other.task == me.task && other.invoke < me.ret && other.ret > me.invoke
+    })
+}
+
 /// What an fsync by the task of call `id` owes of a history (G-11, G-20).
 fn owed<E: Copy>(file: &File, history: &History<E>, calls: &Calls, id: CallId) -> Mask {
     let (task, invoke) = (calls[id].task, calls[id].invoke);
     let settled = history.settled(calls, invoke);
+    let told_elsewhere = history.lossy != 0 && syncs_besides(calls, id);
     let excused = bits(settled & history.lossy).filter(|&index| {
         let written = calls[history.entries()[index].call].ret;
-        file.excused(task, written, invoke)
+        told_elsewhere || file.excused(task, written, invoke)
     });
     settled & !excused.fold(0, |mask, index| mask | 1 << index)
 }

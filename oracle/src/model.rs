@@ -152,6 +152,7 @@ impl Oracle {
         self.open.retain(|open| *open != call);
         self.calls[call].ret = at.0;
         self.calls[call].standing = if outcome.is_ok() { Standing::Done } else { Standing::Failed };
+        self.lose_if_broken(at.0);
         let verdict = self.check_result(call, outcome);
         self.settle(call, outcome);
         if outcome.is_ok() {

@@ -155,7 +155,10 @@ impl Mappings {
         (invoke, ret): (u64, u64),
     ) -> impl Iterator<Item = InstanceId> + 'a {
         let alive = move |instance: &Instance| {
-            let gone = instance.ended.iter().any(|&call| calls[call].ret < invoke);
+            // Of two calls that overlap, either may have come last.
+            let after = |call: CallId| calls[instance.made].ret < calls[call].invoke;
+            let ended = |&call: &CallId| calls[call].ret < invoke && after(call);
+            let gone = instance.ended.iter().any(ended);
             instance.map == map && !instance.void && !gone && calls[instance.made].invoke < ret
         };
         let numbered = (0u32..).zip(&self.list);
@@ -166,6 +169,12 @@ impl Mappings {
     pub(crate) fn lasts(&self, calls: &Calls, id: InstanceId, (invoke, ret): (u64, u64)) -> bool {
         let instance = self.get(id);
         let ended = instance.ended.iter().any(|&call| calls[call].invoke < ret);
-        calls[instance.made].ret < invoke && !ended
+        let made = instance.made;
+        let rival = self.list.iter().any(|other| {
+            let overlap = calls[other.made].invoke < calls[made].ret
+                && calls[made].invoke < calls[other.made].ret;
+            other.made != made && other.map == instance.map && !other.void && overlap
+        });
+        calls[made].ret < invoke && !ended && !rival
     }
 }

@@ -167,6 +167,19 @@ impl Oracle {
         (!answer.doubt && !values.is_empty()).then_some(values)
     }
 
+    /// Whether a write that overlaps a call in time may show it `size` on its way: sizes rise page
+    /// by page, and stat takes no lock (G-8).
+    pub(crate) fn passes_size(&self, file: FileId, call: CallId, size: u64) -> bool {
+        let history = &self.files.get(file).sizes;
+        let mut query = history.during(&self.calls, self.calls[call].interval());
+        query.possible &= !history.of(call);
+        let rises = |index: usize| !matches!(history.entries()[index].effect, SizeEffect::Set(_));
+        let growing = bits(query.possible & !query.required).any(rises);
+        let inside = |(low, high): (u64, u64)| low < size && size < high;
+        let aligned = size.is_multiple_of(BLOCK_BYTES);
+        aligned && growing && self.spans(self.size_answer(file, query)).into_iter().any(inside)
+    }
+
     /// The pairs of sizes between which a call may have been cut short.
     pub(crate) fn spans(&self, answer: Answer) -> SmallVec<[(u64, u64); 4]> {
         let arena = self.lab.arena.borrow();

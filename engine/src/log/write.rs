@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::extents::{ExtentState, Piece};
+use crate::inode::log_state::Name;
 use crate::inode::span::Blocks;
 use crate::store::items::{InodeItem, csum_key};
 use crate::store::key::{Key, Kind, Tree};
@@ -27,6 +28,8 @@ use std::ops::ControlFlow;
 /// What is to be logged of an inode, as one look at its extent map found it.
 struct Collected {
     item: InodeItem,
+    /// Names that the last commit does not have.
+    names: SmallVec<[(Ino, Name); 1]>,
     ranges: SmallVec<[LogRange; 8]>,
 }
 
@@ -85,7 +88,7 @@ pub(crate) fn log_inode(
     if fs.defects().has(Defect::RangedFsyncDropsOthers) {
         inode.log.take_ranges(transaction, Blocks::new(0, u64::MAX));
     }
-    let mut collected = collect(task, fs, inode, &wanted)?;
+    let mut collected = collect(task, fs, inode, &wanted, transaction)?;
     if collected.item.nlink == 0 {
         return Ok(Logged::Unnamed); // unlinked since FSYNC.7 was begun
     }
@@ -111,14 +114,20 @@ pub(crate) fn log_inode(
 
     task.site(&ITEM, object, Access::Write)?;
     log.put(task, InodeItem::key(inode.ino), &collected.item.encode())?;
-    log_names(task, inode, log, transaction)?;
+    log_names(task, inode, log, &collected.names)?;
     inode.log.note_logged(transaction);
     Ok(Logged::Whole)
 }
 
-/// What the file holds in the wanted ranges: one look under EXT R, so that extents, sizes and item
-/// agree (X-2b).
-fn collect(task: &Task, fs: &Fs, inode: &Inode, wanted: &[Blocks]) -> Result<Collected> {
+/// What the file holds in the wanted ranges: one look under EXT R, so that extents, sizes, item and
+/// names agree (X-2b).
+fn collect(
+    task: &Task,
+    fs: &Fs,
+    inode: &Inode,
+    wanted: &[Blocks],
+    transaction: TransactionId,
+) -> Result<Collected> {
     let _ext = fs.read_extents(task, inode)?;
     let extents = inode.extents.borrow();
     let mut ranges = SmallVec::new();
@@ -127,7 +136,7 @@ fn collect(task: &Task, fs: &Fs, inode: &Inode, wanted: &[Blocks]) -> Result<Col
             ranges.push(as_logged(&piece)?);
         }
     }
-    Ok(Collected { item: inode.item(), ranges })
+    Ok(Collected { item: inode.item(), names: inode.log.names(transaction), ranges })
 }
 
 fn as_logged(piece: &Piece) -> Result<LogRange> {
@@ -252,9 +261,8 @@ fn log_names(
     task: &Task,
     inode: &Inode,
     log: LogTree<'_>,
-    transaction: TransactionId,
+    names: &[(Ino, Name)],
 ) -> Result<()> {
-    let names = inode.log.names(transaction);
     let mut at = 0;
     while let Some((directory, _)) = names.get(at) {
         let mut item = LogNames::default();

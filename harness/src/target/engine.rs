@@ -151,12 +151,7 @@ impl EngineTarget {
     /// [`Stopped`] if the machine is poisoned.
     pub fn reap(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
         for (id, operation, io) in std::mem::take(&mut worker.submitted) {
-            let outcome = match (io.wait(worker.task), operation) {
-                (Err(Error::Stopped), _) => return Err(Stopped),
-                (Err(error), _) => Err(errno(&error)),
-                (Ok(_), Operation::AsyncRead { .. }) => Ok(Value::Bytes(io.bytes())),
-                (Ok(count), _) => Ok(Value::Count(count as u64)),
-            };
+            let outcome = ended(worker.task, &operation, &io)?;
             worker.done.push((id, outcome));
         }
         Ok(())
@@ -327,7 +322,9 @@ impl EngineTarget {
                 fs.store_bytes(task, &self.map(map)?, span.offset, &payload(call, span.len))?;
             }
             Operation::Msync { map, span } => {
-                fs.msync(task, &self.map(map)?, span.offset, span.len)?;
+                let unmapped = |_| Error::Refused(engine::error::Errno::ENOMEM);
+                let mapping = self.map(map).map_err(unmapped)?;
+                fs.msync(task, &mapping, span.offset, span.len)?;
             }
             _ => return Err(Error::Bug("not an operation on memory")),
         }
@@ -423,9 +420,29 @@ impl Target for EngineTarget {
     }
 
     fn reaped(&self, worker: &mut EngineWorker<'_>, each: &mut dyn FnMut(OpId, Performed)) {
+        let task = worker.task;
+        let done = &mut worker.done;
+        worker.submitted.retain(|(id, operation, io)| {
+            let outcome = io.is_done().then(|| ended(task, operation, io));
+            match outcome {
+                Some(Ok(outcome)) => done.push((*id, outcome)),
+                _ => return true,
+            }
+            false
+        });
         for (id, outcome) in std::mem::take(&mut worker.done) {
             each(id, Performed::Done(outcome));
         }
+    }
+}
+
+/// The outcome of an asynchronous operation, once it has ended.
+fn ended(task: &Task, operation: &Operation, io: &AsyncIo) -> Result<Outcome, Stopped> {
+    match (io.wait(task), operation) {
+        (Err(Error::Stopped), _) => Err(Stopped),
+        (Err(error), _) => Ok(Err(errno(&error))),
+        (Ok(_), Operation::AsyncRead { .. }) => Ok(Ok(Value::Bytes(io.bytes()))),
+        (Ok(count), _) => Ok(Ok(Value::Count(count as u64))),
     }
 }
 
