@@ -384,7 +384,7 @@ mod tests {
         for &defect in Defect::ALL {
             let about = defect.description();
             for text in [about.change, about.breaks, about.source] {
-                assert!(text.ends_with('.') && text.len() > 10, "{defect}: {text}");
+                assert!(text.ends_with('.') && text.len() > 5, "{defect}: {text}");
             }
         }
     }

@@ -10,7 +10,7 @@
 use super::arguments::{RemapPlan, RemapRequest, plan_clone, plan_dedupe};
 use crate::classes::kind;
 use crate::defects::Defect;
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Error, Result};
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::extents::{Extent, ExtentState, Piece};
@@ -28,11 +28,18 @@ static EVICT: Site = Site::new("remap.evict");
 static SHARE: Site = Site::new("remap.share");
 static SIZE: Site = Site::new("remap.size");
 
-/// Pieces of the source that one transaction shares.
-const CHUNK_PIECES: usize = 4;
+/// How much one transaction shares at most.
+#[derive(Clone, Copy)]
+struct ChunkLimit {
+    pieces: usize,
+    blocks: u64,
+}
 
-/// Blocks of the source that one transaction shares.
-const CHUNK_BLOCKS: u64 = 1024;
+/// What one transaction shares if there is room.
+const LIMIT: ChunkLimit = ChunkLimit { pieces: 4, blocks: 1024 };
+
+/// What one transaction shares if there is not.
+const LEAST: ChunkLimit = ChunkLimit { pieces: 1, blocks: 2 };
 
 /// What a dedupe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +72,13 @@ impl Sides {
     fn target_blocks(&self, plan: RemapPlan) -> Blocks {
         let start = self.target_offset / BLOCK_BYTES;
         Blocks::new(start, start + plan.len_blocks)
+    }
+
+    /// Where blocks of the source come to lie in the target.
+    fn target_of(&self, source: Blocks) -> Blocks {
+        let start = source.start - self.source_offset / BLOCK_BYTES;
+        let start = start + self.target_offset / BLOCK_BYTES;
+        Blocks::new(start, start + source.len())
     }
 
     /// What is asked for, with the sizes as they are at this moment.
@@ -310,12 +324,9 @@ impl Fs {
         plan: RemapPlan,
         rest: Blocks,
     ) -> Result<u64> {
-        let part = Blocks::new(rest.start, rest.end.min(rest.start + CHUNK_BLOCKS));
-        let changes = 12 * CHUNK_PIECES as u64 + self.store().metadata_for(part.len());
-        let handle = self.join_for(task, changes)?;
+        let (handle, limit) = self.join_shares(task, sides, rest)?;
         let _ext = self.write_both(task, sides)?;
-        let mut pieces = sides.source.extents.borrow().pieces(part);
-        pieces.truncate(CHUNK_PIECES);
+        let pieces = pieces_of(&sides.source, rest, limit);
         let mut next = rest.start;
         let mut shared = Ok(());
         for piece in &pieces {
@@ -329,6 +340,42 @@ impl Fs {
         self.end_chunk(task, &handle, sides, sides.target_offset + done)
             .inspect_err(|_| self.abort())?;
         shared.map(|()| next)
+    }
+
+    /// Joins for sharing the start of `rest`: as much as there is room for. RL W and ML W keep what is
+    /// looked at here.
+    fn join_shares(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        rest: Blocks,
+    ) -> Result<(Handle, ChunkLimit)> {
+        let joined = self.join_for(task, self.changes_of_shares(task, sides, rest, LIMIT)?);
+        if !matches!(joined, Err(Error::NoSpace { .. })) {
+            return Ok((joined?, LIMIT));
+        }
+        let changes = self.changes_of_shares(task, sides, rest, LEAST)?;
+        Ok((self.join_for(task, changes)?, LEAST))
+    }
+
+    /// Changes of items that sharing takes at most, but for those of reference counts of the source:
+    /// of extents, of what is dropped in the target, of the inode.
+    fn changes_of_shares(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        rest: Blocks,
+        limit: ChunkLimit,
+    ) -> Result<u64> {
+        let (pieces, end) = {
+            let _ext = self.read_extents(task, &sides.source)?;
+            let pieces = pieces_of(&sides.source, rest, limit);
+            (pieces.len() as u64, pieces.last().map_or(rest.start, |piece| piece.blocks().end))
+        };
+        let _ext = self.read_extents(task, &sides.target)?;
+        let target = sides.target_of(Blocks::new(rest.start, end));
+        let dropped = sides.target.extents.borrow().overlapping(target).count() as u64;
+        Ok(2 * pieces + 4 * dropped + self.store().metadata_for(target.len()) + 2)
     }
 
     /// The size of the target follows what is shared: what lies behind it is never another file's.
@@ -361,10 +408,7 @@ impl Fs {
         sides: &Sides,
         piece: &Piece,
     ) -> Result<()> {
-        let from = piece.blocks();
-        let start = from.start - sides.source_offset / BLOCK_BYTES;
-        let start = start + sides.target_offset / BLOCK_BYTES;
-        let to = Blocks::new(start, start + from.len());
+        let to = sides.target_of(piece.blocks());
         let target = &sides.target;
         let data = match piece {
             Piece::Extent(extent) => data_of(extent),
@@ -405,6 +449,14 @@ fn check_flags(sides: &Sides) -> Result<()> {
 
 fn object(inode: &Inode, block: u64) -> Object {
     Object::new(kind::INODE, inode.ino.0, block)
+}
+
+/// The start of `rest` as the extent map has it, up to a limit. Under EXT.
+fn pieces_of(source: &Inode, rest: Blocks, limit: ChunkLimit) -> SmallVec<[Piece; 4]> {
+    let part = Blocks::new(rest.start, rest.end.min(rest.start + limit.blocks));
+    let mut pieces = source.extents.borrow().pieces(part);
+    pieces.truncate(limit.pieces);
+    pieces
 }
 
 /// An extent whose blocks hold data. Nothing is in flight any more.

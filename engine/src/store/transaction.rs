@@ -8,7 +8,7 @@
 //! is changed.
 
 use super::space::{Claim, Reserve, Space};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use machine::{
     Access, Guard, LockClass, Machine, Object, RwLock, Server, Site, Task, TaskId, WaitQueue,
 };
@@ -94,11 +94,17 @@ impl Handle {
     }
 
     /// Makes sure that at least `blocks` are reserved; returns how many were added, to be given
-    /// back with [`settle`](Self::settle) as far as they were not spent.
+    /// back with [`settle`](Self::settle) as far as they were not spent. What nobody can refuse any
+    /// more, or frees space itself, goes on with less than the worst case if there is no more.
+    ///
+    /// # Errors
+    /// `NoSpace`.
     pub(crate) fn top_up(&self, blocks: u64) -> Result<u64> {
         let added = blocks.saturating_sub(self.0.reserve.blocks());
-        self.0.reserve.add(added, self.is_urgent())?;
-        Ok(added)
+        match self.0.reserve.add(added, self.is_urgent()) {
+            Err(Error::NoSpace { .. }) if self.is_urgent() => Ok(0),
+            result => result.map(|()| added),
+        }
     }
 
     /// The end of what a [`top_up`](Self::top_up) was for.
