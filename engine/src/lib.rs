@@ -8,6 +8,7 @@
 //! machine, and nothing knows programs or oracles.
 
 pub mod check;
+pub mod checkers;
 pub mod classes;
 pub mod defects;
 pub mod dump;

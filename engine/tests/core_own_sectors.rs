@@ -33,6 +33,7 @@ impl Owner {
             task.begin_operation();
             let own = u64::from(self.dice.below((SECTORS / TASKS) as u32)) * TASKS + self.number;
             let write = (self.number as u32 + 1) * 1000 + step;
+            self.fs.assert_memory();
             match self.dice.below(10) {
                 0..=4 => self.write(task, own, write)?,
                 5..=7 => self.read(task, own)?,

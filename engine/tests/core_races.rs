@@ -34,6 +34,7 @@ impl Racer {
                 Ok(()) | Err(Error::NoSpace { .. }) => {}
                 Err(error) => return Err(error),
             }
+            self.fs.assert_memory();
         }
         while let Some((_, _, io)) = self.in_flight.pop() {
             task.begin_operation();

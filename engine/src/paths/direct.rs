@@ -285,7 +285,7 @@ impl Fs {
         }
         let rl = self.lock_write(task, inode, span)?; // DWRITE.1
         let blocks = span.blocks();
-        let reserve = self.reserve_blocks(task, blocks.len())?; // DWRITE.2
+        let reserve = self.reserve_direct(task, inode, blocks)?; // DWRITE.2
         task.may_fault()?; // DWRITE.3: only RL is held
         self.clear_tail(task, inode, span.start)?;
         let ml = inode.ml.lock(task, blocks.bytes().lock_range(), Mode::Write)?; // DWRITE.4
@@ -298,10 +298,30 @@ impl Fs {
         }
         self.wait_ordered(task, inode, blocks)?; // DWRITE.6
         let contents = self.contents_for(task, inode, span, source)?; // DWRITE.8: bounce
-        self.submit_pieces(task, &iocb, blocks, &contents, &reserve)?; // DWRITE.7 to DWRITE.9
+        self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?; // DWRITE.7 to DWRITE.9
         iocb.tokens.borrow_mut().extend([rl.into_token(), ml.into_token()]); // DWRITE.9
         self.end_piece(task, &iocb)?;
         Ok(io)
+    }
+
+    /// DWRITE.2: nothing if all blocks are overwritten where they are and space is short.
+    fn reserve_direct(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+    ) -> Result<Option<Reserve>> {
+        match self.reserve_blocks(task, blocks.len()) {
+            Err(error @ Error::NoSpace { .. }) => {
+                let _ext = self.read_extents(task, inode)?;
+                match self.cow_blocks(task, inode, blocks)? {
+                    0 => Ok(None),
+                    needed if needed < blocks.len() => self.store().reserve_data(needed).map(Some),
+                    _ => Err(error),
+                }
+            }
+            other => other.map(Some),
+        }
     }
 
     /// The fallback of DWRITE.5: through the cache, then out of it. RL W is held.
@@ -360,7 +380,7 @@ impl Fs {
         iocb: &Rc<Iocb>,
         blocks: Blocks,
         contents: &[Block],
-        reserve: &Reserve,
+        reserve: Option<&Reserve>,
     ) -> Result<()> {
         let mut rest = blocks;
         while !rest.is_empty() {
@@ -392,7 +412,7 @@ impl Fs {
         task: &Task,
         iocb: &Rc<Iocb>,
         blocks: Blocks,
-        reserve: &Reserve,
+        reserve: Option<&Reserve>,
     ) -> Result<Rc<crate::inode::ordered::OrderedExtent>> {
         let inode = &iocb.inode;
         let handle = self.join(task)?;
@@ -410,7 +430,7 @@ impl Fs {
                 let hint = self.hint_for(inode, blocks.start);
                 let want = self.cow_len(task, inode, blocks)?;
                 let store = self.store();
-                let run = store.allocate_data(task, &handle, want, hint, Some(reserve))?;
+                let run = store.allocate_data(task, &handle, want, hint, reserve)?;
                 let blocks = Blocks::new(blocks.start, blocks.start + run.len_blocks);
                 let kind = OrderedKind::Cow;
                 OrderedPlan { blocks, block: run.block, kind, direct: true, iocb: None }
@@ -421,6 +441,19 @@ impl Fs {
         iocb.add_part();
         let plan = OrderedPlan { direct: true, iocb: Some(iocb.clone()), ..plan };
         Ok(self.publish_pending(&handle, inode, plan)) // X-2; -EXT -TX
+    }
+
+    /// How many of `blocks` need new blocks of the device. Under EXT.
+    fn cow_blocks(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<u64> {
+        let pieces = inode.extents.borrow().pieces(blocks);
+        let mut count = 0;
+        for piece in pieces {
+            count += match &piece {
+                Piece::Extent(extent) if self.is_overwritable(task, inode, extent)? => 0,
+                _ => piece.blocks().len(),
+            };
+        }
+        Ok(count)
     }
 
     /// How many blocks from the start of `blocks` on need new blocks of the device. Under EXT.

@@ -4,7 +4,7 @@
 //! must never know what the processor wants to do with the entry.
 
 use crate::classes::kind;
-use crate::error::{Errno, Result};
+use crate::error::{Errno, Error, Result};
 use crate::fs::Fs;
 use crate::inode::pages::Page;
 use crate::inode::span::Blocks;
@@ -31,7 +31,7 @@ impl Fs {
     ) -> Result<()> {
         let inode = &mapping.inode;
         // FAULT.1: before MM, as a reservation may flush (W-5).
-        let reserve = if writes { Some(self.reserve_blocks(task, 1)?) } else { None };
+        let reserve = if writes { self.reserve_page(task, inode, index)? } else { None };
         let _mm = self.mm().lock.read(task)?; // FAULT.2
         if mapping.is_unmapped() {
             return Err(Errno::EFAULT.into());
@@ -54,7 +54,12 @@ impl Fs {
             self.wait_stable(task, inode, &page)?; // FAULT.4, X-9
             if !page.is_dirty() {
                 // FAULT.5, FAULT.6: Hole -> Delalloc, never Written; dirty.
-                drop(self.dirty_page(task, inode, &page, reserve, || ())?);
+                let is_unreserved = reserve.is_none();
+                match self.dirty_page(task, inode, &page, reserve, || ()) {
+                    // It needed no place before: RETRY, with MM dropped.
+                    Err(Error::NoSpace { .. }) if is_unreserved => return Ok(()),
+                    other => drop(other?),
+                }
             }
         }
         self.install(task, mapping, &page, writes) // FAULT.7

@@ -181,6 +181,16 @@ impl Fs {
         }
     }
 
+    /// The flusher is to run once beyond its budget, if anything is dirty.
+    fn demand_flusher(&self) {
+        let workers = self.workers();
+        if !workers.dirty.borrow().is_empty() {
+            workers.flusher.demanded.set(true);
+            self.spawn_once(SPAWNED_FLUSHER, "flusher", Fs::run_flusher);
+            workers.flusher.work.wake_all();
+        }
+    }
+
     /// Something joined the running transaction.
     pub(crate) fn kick_committer(&self) {
         let workers = self.workers();
@@ -298,6 +308,9 @@ impl Fs {
                 break;
             }
             dropped += self.reclaim_pages(task, &inode, all, excess)?;
+        }
+        if self.has_too_many_pages() {
+            self.demand_flusher(); // what is dirty must be clean to go
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! rise when what they expose can be read. It must never know what becomes durable when.
 
 use super::read::Digests;
+use super::writeback::Effort;
 use crate::classes::{WBWAIT, kind};
 use crate::error::{Errno, Error, Result};
 use crate::fs::Fs;
@@ -14,7 +15,7 @@ use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
 use crate::mm::part_of;
 use crate::store::{ExtentKind, Handle, Reserve};
-use crate::types::BLOCK_BYTES;
+use crate::types::{BLOCK_BYTES, Ino};
 use machine::{Access, Block, Guard, Mode, Object, Range, Server, Site, Task};
 use std::rc::Rc;
 
@@ -114,10 +115,10 @@ impl Fs {
         // Nothing of the old content stays: neither before nor behind what is written.
         let is_whole =
             bytes.len() as u64 == BLOCK_BYTES || within == 0 && written.end >= inode.size();
-        let reserve = self.reserve_blocks(task, 1)?; // WRITE.2, W-5: only RL is held
-        task.may_fault()?; // WRITE.3: fault-in, only RL is held
         let object = Object::new(kind::PAGE, inode.ino.0, index);
         loop {
+            let reserve = self.reserve_page(task, inode, index)?; // WRITE.2, W-5: only RL is held
+            task.may_fault()?; // WRITE.3: fault-in, only RL is held
             let page = self.page_for_write(task, inode, index, is_whole)?; // WRITE.4: find or fill
             let _locked = page.lock().lock(task)?; // WRITE.4: +PAGE
             if !page.is_attached() || !(is_whole || page.is_uptodate()) {
@@ -131,7 +132,14 @@ impl Fs {
                 copy();
                 return Ok(());
             }
-            let _dirtied = self.dirty_page(task, inode, &page, Some(reserve), copy)?; // WRITE.4
+            let is_unreserved = reserve.is_none();
+            let _dirtied = match self.dirty_page(task, inode, &page, reserve, copy) {
+                Err(Error::NoSpace { .. }) if is_unreserved => {
+                    task.progress("reserving for a page")?; // it needed no place before
+                    continue;
+                }
+                other => other?, // WRITE.4: Delalloc, dirty
+            };
             inode.grow(written.end, written); // WRITE.5, X-7: dirty and up to date
             return Ok(()); // WRITE.4: -PAGE
         }
@@ -238,7 +246,11 @@ impl Fs {
         if !suits {
             return Ok(false);
         }
-        let references = self.store().references(task, extent.run())?;
+        let run = extent.run();
+        if self.store().was_shared(run) {
+            return Ok(false); // a crash would bring the other reference back
+        }
+        let references = self.store().references(task, run)?;
         Ok(references.iter().all(|&(_, count)| count == 1))
     }
 
@@ -272,18 +284,46 @@ impl Fs {
         self.store().abort();
     }
 
-    /// WRITE.2: space for `blocks` blocks of data and what they need. If there is none, a commit may
-    /// free what is pinned: W-5, at most RL is held.
+    /// WRITE.2: space for `blocks` blocks of data and what they need. If there is none, what is dirty
+    /// is written, as it holds more than it will use, and a commit frees what is pinned: W-5, at
+    /// most RL is held.
     ///
     /// # Errors
     /// `NoSpace`; those of committing.
     pub fn reserve_blocks(&self, task: &Task, blocks: u64) -> Result<Reserve> {
         match self.store().reserve_data(blocks) {
-            Err(Error::NoSpace { .. }) if self.store().held_blocks() > 0 => {
-                self.store().commit(task)?;
-                self.store().reserve_data(blocks)
+            Err(Error::NoSpace { .. }) => {}
+            other => return other,
+        }
+        let (mut after, all) = (Ino(0), Span::ALL.blocks());
+        while let Some(inode) = self.inodes().next_after(after) {
+            after = inode.ino;
+            self.write_range(task, &inode, all, Effort::Wait)?;
+            self.wait_writeback(task, &inode, all)?;
+        }
+        if self.store().held_blocks() > 0 {
+            self.store().commit(task)?;
+        }
+        self.store().reserve_data(blocks)
+    }
+
+    /// WRITE.2 and FAULT.1 of one page: nothing if it has a place already, which is how what was
+    /// preallocated can be written on a full device.
+    pub(crate) fn reserve_page(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        index: u64,
+    ) -> Result<Option<Reserve>> {
+        if inode.pages.find(index).is_some_and(|page| page.is_dirty()) {
+            return Ok(None);
+        }
+        match self.reserve_blocks(task, 1) {
+            Err(error @ Error::NoSpace { .. }) => {
+                let _ext = self.read_extents(task, inode)?;
+                if self.writes_in_place(task, inode, index)? { Ok(None) } else { Err(error) }
             }
-            other => other,
+            other => other.map(Some),
         }
     }
 

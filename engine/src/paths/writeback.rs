@@ -129,6 +129,7 @@ impl Fs {
             }
             if index * BLOCK_BYTES >= inode.size() {
                 // A truncate has lowered the size and will evict it: nothing to write.
+                self.write_protect(task, inode, Blocks::one(index))?; // P-4
                 inode.pages.clear_dirty(&page);
                 page.drop_reserve();
                 break;
