@@ -197,9 +197,7 @@ impl Judge {
         let base = executor.base();
         let recovered = match inner {
             None => self.recoverer.recover(&state, program, base, Depth::FULL),
-            Some((inner, kept)) => {
-                self.recoverer.recover_twice(&state, program, base, inner, kept)
-            }
+            Some((inner, kept)) => self.recoverer.recover_twice(&state, program, base, inner, kept),
         };
         recovered.wrong.clone().or_else(|| judge_seen(executor, moment, &recovered))
     }

@@ -408,7 +408,9 @@ pub fn chooser(program: &Program) -> Box<dyn Chooser> {
     let knobs = &program.machine;
     match knobs.chooser {
         ChooserKind::Bytes => Box::new(Bytes::new(&program.choices)),
-        ChooserKind::Random => Box::new(Random::with_bias(knobs.seed, (knobs.seed % 4) as u32 * 25)),
+        ChooserKind::Random => {
+            Box::new(Random::with_bias(knobs.seed, (knobs.seed % 4) as u32 * 25))
+        }
         ChooserKind::Pct => {
             Box::new(Pct::new(knobs.seed, u32::from(knobs.depth), EXPECTED_DECISIONS))
         }

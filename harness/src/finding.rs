@@ -2,9 +2,7 @@
 
 use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
-use crate::program::{
-    Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule,
-};
+use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
 use crate::verdict::Wrong;
 use machine::choice::{Actor, DEVICE, RUN, name_hash};
 use machine::choosers::{self, Replay};
@@ -26,7 +24,12 @@ pub struct Finding {
 
 impl Finding {
     /// The finding of something wrong while the program ran.
-    pub fn live(executor: &Executor, executed: &Executed, program: &Program, wrong: &Wrong) -> Self {
+    pub fn live(
+        executor: &Executor,
+        executed: &Executed,
+        program: &Program,
+        wrong: &Wrong,
+    ) -> Self {
         let mut program = recorded(executor, executed, program);
         program.cut = None;
         Finding::new(program, wrong)
@@ -111,9 +114,7 @@ fn recorded(executor: &Executor, executed: &Executed, program: &Program) -> Prog
 /// The chooser that follows a recorded schedule.
 pub fn replayer(schedule: &Schedule) -> Replay {
     let step = |step: &Move| match step {
-        Move::Run { who, steps } => {
-            choosers::Move::Run { name: name_hash(who), decisions: *steps }
-        }
+        Move::Run { who, steps } => choosers::Move::Run { name: name_hash(who), decisions: *steps },
         Move::Complete { .. } => choosers::Move::Run { name: name_hash(DEVICE), decisions: 1 },
         Move::Choose { label, chosen, .. } => {
             choosers::Move::Choose { label: label.clone(), chosen: *chosen }

@@ -103,4 +103,3 @@ pub fn format(
     }
     Ok(free)
 }
-

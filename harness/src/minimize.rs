@@ -275,9 +275,7 @@ impl Search<'_> {
             let moves = &mut candidate.schedule.as_mut().expect("it has one").moves;
             let before = moves.len();
             remove_move(moves, index);
-            if moves.len() >= before
-                || !self.try_once(&candidate, false)
-                || self.moves() >= before
+            if moves.len() >= before || !self.try_once(&candidate, false) || self.moves() >= before
             {
                 index += 1;
             }

@@ -115,7 +115,8 @@ impl Recoverer {
         let history = self.inner.history().clone();
         let default = machine::disk::Strategy::Newest;
         let again = CrashState::with_selection(history, inner, selection, default);
-        let (second, _) = self.run(&again, program, base, Depth { inner_cuts: false, ..Depth::FULL });
+        let (second, _) =
+            self.run(&again, program, base, Depth { inner_cuts: false, ..Depth::FULL });
         compare(&first, &second, inner).unwrap_or(second)
     }
 

@@ -1,9 +1,9 @@
 //! What a recovered engine showed: names, sizes, contents by block, kept by reference.
 
 use machine::Block;
+use oracle::View;
 use oracle::content::{BlockHash, hash_block};
 use oracle::operation::{BLOCK_BYTES, Errno, PathId};
-use oracle::View;
 use std::rc::Rc;
 
 /// A recovered file system as a reader saw it.
@@ -57,9 +57,8 @@ impl Seen {
 
     /// Whether two states show the same to every reader.
     pub fn same(&self, other: &Seen) -> bool {
-        let same_block = |path, block| {
-            self.block_hash(path, block) == other.block_hash(path, block)
-        };
+        let same_block =
+            |path, block| self.block_hash(path, block) == other.block_hash(path, block);
         self.names == other.names
             && self.files.iter().zip(&other.files).all(|(mine, theirs)| {
                 mine.size == theirs.size

@@ -67,8 +67,8 @@ impl Session {
             let (totals, found) =
                 self.judge.judge(&self.executor, &shown.executed, program, plan, &mut dice);
             shown.totals = totals;
-            shown.finding = found
-                .map(|found| Finding::crash(&self.executor, &shown.executed, program, &found));
+            shown.finding =
+                found.map(|found| Finding::crash(&self.executor, &shown.executed, program, &found));
         }
         Ok((shown, chooser))
     }
@@ -110,8 +110,7 @@ impl Session {
         let default = finding::strategy(cut);
         shown.totals.cuts = 1;
         shown.totals.crash_states = 1;
-        let wrong =
-            self.judge.judge_one(&self.executor, program, moment, &kept, default, inner);
+        let wrong = self.judge.judge_one(&self.executor, program, moment, &kept, default, inner);
         if let Some(wrong) = wrong {
             let mut same = (**program).clone();
             same.cut = Some(cut.clone());

@@ -54,11 +54,7 @@ impl Block {
     /// Bytes beyond [`BLOCK_BYTES`] are not part of a block: a longer slice is a mistake of the
     /// caller that debug builds catch and release builds cut off.
     pub fn from_slice(prefix: &[u8]) -> Block {
-        debug_assert!(
-            prefix.len() <= BLOCK_BYTES,
-            "slice of {} bytes",
-            prefix.len()
-        );
+        debug_assert!(prefix.len() <= BLOCK_BYTES, "slice of {} bytes", prefix.len());
         let len = prefix.len().min(BLOCK_BYTES);
         Block::build(|target| {
             target[..len].copy_from_slice(&prefix[..len]);
@@ -108,9 +104,7 @@ impl Block {
     /// The BLAKE3 hash of the bytes, computed when it is first asked for.
     pub fn digest(&self) -> [u8; 32] {
         let inner = self.inner();
-        *inner
-            .digest
-            .get_or_init(|| *blake3::hash(&inner.bytes).as_bytes())
+        *inner.digest.get_or_init(|| *blake3::hash(&inner.bytes).as_bytes())
     }
 
     /// A number that no other content of this thread has had. Two blocks with the same number have
@@ -141,9 +135,7 @@ impl Block {
     }
 
     fn inner(&self) -> &Inner {
-        self.0
-            .as_ref()
-            .expect("a block has its content until it is dropped")
+        self.0.as_ref().expect("a block has its content until it is dropped")
     }
 
     /// Builds content in a recycled allocation if there is one. `fill` must write every byte.
@@ -198,11 +190,7 @@ impl Eq for Block {}
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, ..] = *self.bytes();
-        write!(
-            f,
-            "Block#{}({a:02x}{b:02x}{c:02x}{d:02x}..)",
-            self.content_id()
-        )
+        write!(f, "Block#{}({a:02x}{b:02x}{c:02x}{d:02x}..)", self.content_id())
     }
 }
 
@@ -241,10 +229,7 @@ mod tests {
     #[test]
     fn poison_names_its_place() {
         let block = Block::poison(3, 0x0102_0304);
-        assert_eq!(
-            &block.bytes()[..16],
-            b"POISON\x03\0\x04\x03\x02\x01\0\0\0\0"
-        );
+        assert_eq!(&block.bytes()[..16], b"POISON\x03\0\x04\x03\x02\x01\0\0\0\0");
         assert_eq!(&block.bytes()[4080..], &poison_pattern(3, 0x0102_0304));
     }
 
@@ -275,16 +260,10 @@ mod tests {
     fn a_content_is_decoded_once_and_one_type_is_remembered() {
         let block = Block::from_slice(&[7]);
         let decoded = block.memo(|bytes| Rc::new(u32::from(bytes[0])));
-        let again = block
-            .clone()
-            .memo(|_| -> Rc<u32> { panic!("decoded twice") });
+        let again = block.clone().memo(|_| -> Rc<u32> { panic!("decoded twice") });
         assert!(Rc::ptr_eq(&decoded, &again));
         assert_eq!(*block.memo(|bytes| Rc::new(bytes[0])), 7u8);
-        assert_eq!(
-            *block.memo(|bytes| Rc::new(bytes[0] + 1)),
-            8u8,
-            "not stored"
-        );
+        assert_eq!(*block.memo(|bytes| Rc::new(bytes[0] + 1)), 8u8, "not stored");
     }
 
     #[test]

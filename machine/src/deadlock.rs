@@ -50,7 +50,13 @@ pub(crate) fn lanes(machine: &Machine) -> Vec<String> {
             .held
             .iter()
             .map(|h| {
-                format!("{}({},{}) since {}", h.class.name(), h.instance.0, h.instance.1, place(h.place))
+                format!(
+                    "{}({},{}) since {}",
+                    h.class.name(),
+                    h.instance.0,
+                    h.instance.1,
+                    place(h.place)
+                )
             })
             .collect();
         lines.push(format!(

@@ -119,10 +119,8 @@ impl Task {
     /// [`Stopped`] if the machine is poisoned; then nothing was submitted.
     pub fn submit(&self, request: Request, note: Note) -> Result<Bio, Stopped> {
         let machine = self.machine().clone();
-        let state = Rc::new(BioState {
-            outcome: RefCell::new(None),
-            queue: WaitQueue::new(&machine),
-        });
+        let state =
+            Rc::new(BioState { outcome: RefCell::new(None), queue: WaitQueue::new(&machine) });
         let id = self.submit_pending(request, note, Pending::Wake(state.clone()))?;
         Ok(Bio { id, state })
     }

@@ -7,7 +7,9 @@
 //!
 //! It knows tasks, requests and locks by number only, and no file system.
 
-use crate::choice::{Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, name_hash};
+use crate::choice::{
+    Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, name_hash,
+};
 use crate::disk::{Disk, Moment, RequestId};
 use crate::event::{Event, Object, Site};
 use crate::fault::{Fault, FaultKind, capture};
@@ -40,6 +42,9 @@ pub enum Kind {
     /// Serves the others; idle between pieces of work.
     Worker,
 }
+
+/// What a task does.
+pub type Body = Box<dyn FnOnce(&Task) -> Result<(), Stopped>>;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,12 +296,7 @@ impl Machine {
     }
 
     /// Creates a task. It runs when the chooser lets it; nothing of it runs in this call.
-    pub fn spawn(
-        &self,
-        name: &str,
-        kind: Kind,
-        body: Box<dyn FnOnce(&Task) -> Result<(), Stopped>>,
-    ) -> TaskId {
+    pub fn spawn(&self, name: &str, kind: Kind, body: Body) -> TaskId {
         let m = &*self.0;
         let mut tasks = m.tasks.borrow_mut();
         assert!(tasks.len() < TASKS_MAX, "too many tasks in one execution");
@@ -326,7 +326,7 @@ impl Machine {
     }
 
     /// What runs on the fibre of a task: its body, with panics turned into faults.
-    fn run_body(&self, id: TaskId, body: Box<dyn FnOnce(&Task) -> Result<(), Stopped>>) {
+    fn run_body(&self, id: TaskId, body: Body) {
         let task = Task::new(self.clone(), id);
         let result = capture::guard(move || body(&task));
         if let Err((message, place)) = result {
@@ -543,7 +543,8 @@ impl Machine {
             self.switch_at(id)?;
         }
         self.count_step(id, event.site)?;
-        let step = Step { moment: self.tick(), actor: Actor::Task(id), what: StepKind::Event(event) };
+        let step =
+            Step { moment: self.tick(), actor: Actor::Task(id), what: StepKind::Event(event) };
         m.trace.borrow_mut().push(step);
         Ok(())
     }
@@ -590,7 +591,12 @@ impl Machine {
     }
 
     /// Blocks a task until [`Machine::set_ready`].
-    pub(crate) fn block(&self, id: TaskId, status: Status, waiting: Waiting) -> Result<(), Stopped> {
+    pub(crate) fn block(
+        &self,
+        id: TaskId,
+        status: Status,
+        waiting: Waiting,
+    ) -> Result<(), Stopped> {
         let m = &*self.0;
         if m.poisoned.get() {
             return Err(Stopped);

@@ -99,21 +99,12 @@ impl Medium {
     /// Memory without a file, each block holding the poison of its place on `device`.
     pub fn anonymous(blocks: u64, device: u8) -> Result<Medium, MediumError> {
         let bytes = image_bytes(blocks)?;
-        let failed = |source| MediumError::Io {
-            action: "map",
-            path: PathBuf::new(),
-            source,
-        };
+        let failed = |source| MediumError::Io { action: "map", path: PathBuf::new(), source };
         let mut map = MmapMut::map_anon(bytes).map_err(failed)?;
         for (block, chunk) in map.chunks_exact_mut(BLOCK_BYTES).enumerate() {
             fill_pattern(chunk, &poison_pattern(device, block as u64));
         }
-        Ok(Medium::with_map(
-            Map::Write(map),
-            blocks,
-            PathBuf::new(),
-            None,
-        ))
+        Ok(Medium::with_map(Map::Write(map), blocks, PathBuf::new(), None))
     }
 
     /// Maps an existing image. Readers share the file; a writer has it alone.
@@ -122,25 +113,16 @@ impl Medium {
     /// (SIGBUS); the lock keeps our own processes from it.
     pub fn open(path: &Path, read_only: bool) -> Result<Medium, MediumError> {
         let failed = io_error("open", path);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .open(path)
-            .map_err(failed)?;
+        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(io_error("size", path))?;
         if !metadata.is_file() {
-            return Err(MediumError::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(MediumError::NotAFile { path: path.to_owned() });
         }
         lock(&file, path, read_only)?;
         // Measured under the lock: the creator of the image sizes it under the lock, too.
         let len_bytes = file.metadata().map_err(io_error("size", path))?.len();
         if len_bytes == 0 || !len_bytes.is_multiple_of(BLOCK_BYTES as u64) {
-            return Err(MediumError::Length {
-                path: path.to_owned(),
-                len_bytes,
-            });
+            return Err(MediumError::Length { path: path.to_owned(), len_bytes });
         }
         let blocks = len_bytes / BLOCK_BYTES as u64;
         image_bytes(blocks)?;
@@ -156,9 +138,7 @@ impl Medium {
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(path).map_err(io_error("open", path))?;
         if !file.metadata().map_err(io_error("size", path))?.is_file() {
-            return Err(MediumError::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(MediumError::NotAFile { path: path.to_owned() });
         }
         lock(&file, path, false)?;
         // Only now, under the lock: whoever had the image mapped would die of a truncation.
@@ -197,10 +177,7 @@ impl Medium {
     /// Replaces the content of a block, in memory; see [`Medium::sync`].
     pub fn write(&mut self, block: u64, content: &Block) -> Result<(), MediumError> {
         if block >= self.blocks {
-            return Err(MediumError::OutOfRange {
-                block,
-                blocks: self.blocks,
-            });
+            return Err(MediumError::OutOfRange { block, blocks: self.blocks });
         }
         let Map::Write(map) = &mut self.map else {
             return Err(MediumError::ReadOnly);
@@ -274,9 +251,7 @@ impl BlockSource for RefCell<Medium> {
 
 /// The length of an image in bytes, if it can be mapped.
 fn image_bytes(blocks: u64) -> Result<usize, MediumError> {
-    let bytes = blocks
-        .checked_mul(BLOCK_BYTES as u64)
-        .and_then(|len| usize::try_from(len).ok());
+    let bytes = blocks.checked_mul(BLOCK_BYTES as u64).and_then(|len| usize::try_from(len).ok());
     match bytes {
         Some(len) if len > 0 && len <= isize::MAX as usize => Ok(len),
         _ => Err(MediumError::Blocks { blocks }),
@@ -285,24 +260,14 @@ fn image_bytes(blocks: u64) -> Result<usize, MediumError> {
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MediumError {
     let path = path.to_owned();
-    move |source| MediumError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| MediumError::Io { action, path, source }
 }
 
 fn lock(file: &File, path: &Path, shared: bool) -> Result<(), MediumError> {
-    let locked = if shared {
-        file.try_lock_shared()
-    } else {
-        file.try_lock()
-    };
+    let locked = if shared { file.try_lock_shared() } else { file.try_lock() };
     match locked {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(MediumError::Locked {
-            path: path.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(MediumError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io_error("lock", path)(source)),
     }
 }
@@ -349,23 +314,13 @@ mod tests {
     fn anonymous_memory_holds_poison_until_written() {
         let mut medium = Medium::anonymous(3, 2).unwrap();
         assert_eq!(medium.read(1), Block::poison(2, 1));
-        assert_eq!(
-            medium.read(1).content_id(),
-            medium.read(1).content_id(),
-            "copied out once"
-        );
+        assert_eq!(medium.read(1).content_id(), medium.read(1).content_id(), "copied out once");
         let content = Block::from_slice(b"new");
         medium.write(1, &content).unwrap();
         assert_eq!(medium.read(1).content_id(), content.content_id());
         assert_eq!(medium.read(2), Block::poison(2, 2));
         let beyond = medium.write(3, &content).unwrap_err();
-        assert!(matches!(
-            beyond,
-            MediumError::OutOfRange {
-                block: 3,
-                blocks: 3
-            }
-        ));
+        assert!(matches!(beyond, MediumError::OutOfRange { block: 3, blocks: 3 }));
     }
 
     #[test]
@@ -378,10 +333,7 @@ mod tests {
         drop(medium);
         let mut medium = Medium::open(&scratch.0, true).unwrap();
         assert_eq!(medium.read(3), Block::from_slice(b"kept"));
-        assert!(matches!(
-            medium.write(3, &Block::zero()),
-            Err(MediumError::ReadOnly)
-        ));
+        assert!(matches!(medium.write(3, &Block::zero()), Err(MediumError::ReadOnly)));
         assert!(matches!(medium.sync(), Err(MediumError::ReadOnly)));
     }
 
@@ -393,19 +345,11 @@ mod tests {
             let second = Medium::open(&scratch.0, read_only);
             assert!(matches!(second, Err(MediumError::Locked { .. })));
         }
-        assert!(matches!(
-            Medium::create(&scratch.0, 1),
-            Err(MediumError::Locked { .. })
-        ));
+        assert!(matches!(Medium::create(&scratch.0, 1), Err(MediumError::Locked { .. })));
         drop(writer);
-        let _readers = [
-            Medium::open(&scratch.0, true).unwrap(),
-            Medium::open(&scratch.0, true).unwrap(),
-        ];
-        assert!(matches!(
-            Medium::open(&scratch.0, false),
-            Err(MediumError::Locked { .. })
-        ));
+        let _readers =
+            [Medium::open(&scratch.0, true).unwrap(), Medium::open(&scratch.0, true).unwrap()];
+        assert!(matches!(Medium::open(&scratch.0, false), Err(MediumError::Locked { .. })));
     }
 
     #[test]
@@ -417,32 +361,14 @@ mod tests {
             assert!(
                 matches!(refused, MediumError::Length { len_bytes, .. } if len_bytes == len as u64)
             );
-            assert!(
-                refused.to_string().contains(&format!("{len} bytes")),
-                "{refused}"
-            );
+            assert!(refused.to_string().contains(&format!("{len} bytes")), "{refused}");
         }
-        let directory = Medium::open(&std::env::temp_dir(), true)
-            .err()
-            .expect("a directory");
-        assert!(
-            matches!(directory, MediumError::NotAFile { .. }),
-            "{directory}"
-        );
-        let missing = Medium::open(Path::new("/nonexistent/image"), false)
-            .err()
-            .expect("missing");
-        assert!(
-            missing
-                .to_string()
-                .starts_with("cannot open /nonexistent/image"),
-            "{missing}"
-        );
+        let directory = Medium::open(&std::env::temp_dir(), true).err().expect("a directory");
+        assert!(matches!(directory, MediumError::NotAFile { .. }), "{directory}");
+        let missing = Medium::open(Path::new("/nonexistent/image"), false).err().expect("missing");
+        assert!(missing.to_string().starts_with("cannot open /nonexistent/image"), "{missing}");
         for blocks in [0, u64::MAX, u64::MAX / 4096] {
-            assert!(matches!(
-                Medium::anonymous(blocks, 0),
-                Err(MediumError::Blocks { .. })
-            ));
+            assert!(matches!(Medium::anonymous(blocks, 0), Err(MediumError::Blocks { .. })));
         }
     }
 }

@@ -35,12 +35,7 @@ impl Task {
     ///
     /// # Errors
     /// [`Stopped`] if the machine is poisoned, before or after the switch.
-    pub fn site(
-        &self,
-        site: &'static Site,
-        object: Object,
-        access: Access,
-    ) -> Result<(), Stopped> {
+    pub fn site(&self, site: &'static Site, object: Object, access: Access) -> Result<(), Stopped> {
         self.machine.pass_site(self.id, Event { site, object, access })
     }
 
@@ -143,13 +138,8 @@ impl Task {
         let place = Location::caller();
         while !has_work() {
             queue.enlist(self.id);
-            let waiting = Waiting {
-                class: "work",
-                instance: (0, 0),
-                lock: None,
-                server: Server::Any,
-                place,
-            };
+            let waiting =
+                Waiting { class: "work", instance: (0, 0), lock: None, server: Server::Any, place };
             self.machine.block(self.id, Status::Idle, waiting)?;
         }
         if self.machine.0.poisoned.get() { Err(Stopped) } else { Ok(()) }

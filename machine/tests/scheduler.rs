@@ -2,8 +2,8 @@
 
 use machine::choosers::{Bytes, Exhaustive, Pct, Pos, Random, Replay, RoundRobin, moves};
 use machine::{
-    Access, Chooser, Config, End, Event, FaultKind, Kind, LockClass, Machine, Mode, Mutex, Object,
-    Range, RangeLock, RwLock, Server, Site, StepKind, Stopped, Task, WaitQueue,
+    Access, Body, Chooser, Config, End, Event, FaultKind, Kind, LockClass, Machine, Mode, Mutex,
+    Object, Range, RangeLock, RwLock, Server, Site, StepKind, Stopped, Task, WaitQueue,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -14,8 +14,6 @@ static A: LockClass = LockClass::new("A", 10);
 static B: LockClass = LockClass::new("B", 20);
 static C: LockClass = LockClass::new("C", 0);
 static D: LockClass = LockClass::new("D", 0);
-
-type Body = Box<dyn FnOnce(&Task) -> Result<(), Stopped>>;
 
 fn machine(chooser: Box<dyn Chooser>) -> Machine {
     Machine::new(Config::default(), machine::io::no_disk(), chooser)
@@ -219,13 +217,21 @@ fn readers_share_and_writers_do_not() {
                 let write = name.starts_with('w');
                 let guard = if write { lock.write(task)? } else { lock.read(task)? };
                 let (mut readers, mut writers, mut seen) = state.get();
-                if write { writers += 1 } else { readers += 1 }
+                if write {
+                    writers += 1
+                } else {
+                    readers += 1
+                }
                 assert!(writers == 0 || (writers == 1 && readers == 0));
                 seen |= readers == 2;
                 state.set((readers, writers, seen));
                 steps(task, 3)?;
                 let (readers, writers, seen) = state.get();
-                state.set(if write { (readers, writers - 1, seen) } else { (readers - 1, writers, seen) });
+                state.set(if write {
+                    (readers, writers - 1, seen)
+                } else {
+                    (readers - 1, writers, seen)
+                });
                 drop(guard);
                 Ok(())
             });
@@ -331,23 +337,35 @@ fn a_token_outlives_its_task_and_is_released_by_another() {
     let slot: Rc<RefCell<Option<machine::Guard>>> = Rc::default();
     let entered = Rc::new(Cell::new(false));
     let (l, s) = (lock.clone(), slot.clone());
-    machine.spawn("submit", Kind::Foreground, Box::new(move |task| {
-        *s.borrow_mut() = Some(l.lock(task)?.into_token());
-        Ok(())
-    }));
+    machine.spawn(
+        "submit",
+        Kind::Foreground,
+        Box::new(move |task| {
+            *s.borrow_mut() = Some(l.lock(task)?.into_token());
+            Ok(())
+        }),
+    );
     let (l, e) = (lock.clone(), entered.clone());
-    machine.spawn("wait", Kind::Foreground, Box::new(move |task| {
-        let _guard = l.lock(task)?;
-        e.set(true);
-        Ok(())
-    }));
+    machine.spawn(
+        "wait",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let _guard = l.lock(task)?;
+            e.set(true);
+            Ok(())
+        }),
+    );
     let (s, e) = (slot, entered.clone());
-    machine.spawn("end", Kind::Foreground, Box::new(move |task| {
-        assert!(!e.get());
-        steps(task, 1)?;
-        drop(s.borrow_mut().take());
-        Ok(())
-    }));
+    machine.spawn(
+        "end",
+        Kind::Foreground,
+        Box::new(move |task| {
+            assert!(!e.get());
+            steps(task, 1)?;
+            drop(s.borrow_mut().take());
+            Ok(())
+        }),
+    );
     assert_eq!(machine.run(), End::Done, "{:?}", machine.faults());
     assert!(entered.get());
 }
@@ -362,11 +380,15 @@ fn first_fault(machine: &Machine) -> (FaultKind, String) {
 fn rank_is_checked_without_a_deadlock() {
     let machine = machine(Box::new(RoundRobin));
     let (a, b) = (Mutex::new(&machine, &A, (0, 0)), Mutex::new(&machine, &B, (0, 0)));
-    machine.spawn("t", Kind::Foreground, Box::new(move |task| {
-        let _b = b.lock(task)?;
-        let _a = a.lock(task)?;
-        Ok(())
-    }));
+    machine.spawn(
+        "t",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let _b = b.lock(task)?;
+            let _a = a.lock(task)?;
+            Ok(())
+        }),
+    );
     assert_eq!(machine.run(), End::Stopped);
     let (kind, text) = first_fault(&machine);
     assert_eq!(kind, FaultKind::LockOrder);
@@ -378,11 +400,15 @@ fn rank_is_checked_without_a_deadlock() {
 fn instance_order_is_checked() {
     let machine = machine(Box::new(RoundRobin));
     let (one, two) = (Mutex::new(&machine, &A, (1, 0)), Mutex::new(&machine, &A, (2, 0)));
-    machine.spawn("t", Kind::Foreground, Box::new(move |task| {
-        let _two = two.lock(task)?;
-        let _one = one.lock(task)?;
-        Ok(())
-    }));
+    machine.spawn(
+        "t",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let _two = two.lock(task)?;
+            let _one = one.lock(task)?;
+            Ok(())
+        }),
+    );
     assert_eq!(machine.run(), End::Stopped);
     assert_eq!(first_fault(&machine).0, FaultKind::LockOrder);
 }
@@ -394,11 +420,15 @@ fn the_class_graph_remembers_over_executions() {
         machine.reset(Config::default());
         let (c, d) = (Mutex::new(&machine, &C, (0, 0)), Mutex::new(&machine, &D, (0, 0)));
         let (first, second) = if swapped { (d, c) } else { (c, d) };
-        machine.spawn("t", Kind::Foreground, Box::new(move |task| {
-            let _first = first.lock(task)?;
-            let _second = second.lock(task)?;
-            Ok(())
-        }));
+        machine.spawn(
+            "t",
+            Kind::Foreground,
+            Box::new(move |task| {
+                let _first = first.lock(task)?;
+                let _second = second.lock(task)?;
+                Ok(())
+            }),
+        );
         let end = machine.run();
         assert_eq!(end, if swapped { End::Stopped } else { End::Done });
     }
@@ -416,23 +446,34 @@ fn a_deadlock_names_both_parties_and_what_they_hold() {
         let (q, l) = (one.clone(), lock.clone());
         let ready = Rc::new(Cell::new(false));
         let r = ready.clone();
-        machine.spawn("holder", Kind::Foreground, Box::new(move |task| {
-            let _guard = l.lock(task)?;
-            task.wait(&q, &B, Object::NONE, Server::Worker("other"), || r.get())
-        }));
+        machine.spawn(
+            "holder",
+            Kind::Foreground,
+            Box::new(move |task| {
+                let _guard = l.lock(task)?;
+                task.wait(&q, &B, Object::NONE, Server::Worker("other"), || r.get())
+            }),
+        );
         let q = one.clone();
-        machine.spawn("other", Kind::Worker, Box::new(move |task| {
-            steps(task, 2)?;
-            let _guard = lock.lock(task)?;
-            ready.set(true);
-            q.wake_all();
-            Ok(())
-        }));
+        machine.spawn(
+            "other",
+            Kind::Worker,
+            Box::new(move |task| {
+                steps(task, 2)?;
+                let _guard = lock.lock(task)?;
+                ready.set(true);
+                q.wake_all();
+                Ok(())
+            }),
+        );
         drop(two);
         if machine.run() == End::Stopped {
             let (kind, text) = first_fault(&machine);
             assert_eq!(kind, FaultKind::Deadlock, "{text}");
-            assert!(text.contains("holder waits for B") && text.contains("holds [A(0,0)"), "{text}");
+            assert!(
+                text.contains("holder waits for B") && text.contains("holds [A(0,0)"),
+                "{text}"
+            );
             found = true;
         }
     }
@@ -443,11 +484,15 @@ fn a_deadlock_names_both_parties_and_what_they_hold() {
 fn waiting_for_oneself_is_told_apart() {
     let machine = machine(Box::new(RoundRobin));
     let lock = RangeLock::new(&machine, &A, (0, 0));
-    machine.spawn("t", Kind::Foreground, Box::new(move |task| {
-        let _one = lock.lock(task, Range::new(0, 1), Mode::Write)?;
-        let _two = lock.lock(task, Range::new(1, 2), Mode::Write)?;
-        Ok(())
-    }));
+    machine.spawn(
+        "t",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let _one = lock.lock(task, Range::new(0, 1), Mode::Write)?;
+            let _two = lock.lock(task, Range::new(1, 2), Mode::Write)?;
+            Ok(())
+        }),
+    );
     assert_eq!(machine.run(), End::Stopped);
     // Taking an instance again is against the order of its class, found before it blocks.
     assert_eq!(first_fault(&machine).0, FaultKind::LockOrder);
@@ -460,9 +505,15 @@ fn endless_steps_and_retries_are_livelocks() {
     assert_eq!(machine.run(), End::Stopped);
     assert_eq!(first_fault(&machine).0, FaultKind::Livelock);
     machine.reset(Config::default());
-    machine.spawn("t", Kind::Foreground, Box::new(|task| loop {
-        task.progress("test.retry")?;
-    }));
+    machine.spawn(
+        "t",
+        Kind::Foreground,
+        Box::new(|task| {
+            loop {
+                task.progress("test.retry")?;
+            }
+        }),
+    );
     assert_eq!(machine.run(), End::Stopped);
     assert_eq!(first_fault(&machine).0, FaultKind::Livelock);
 }
@@ -472,12 +523,16 @@ fn faulting_under_a_lock_is_found_even_if_it_would_not_block() {
     static ML: LockClass = LockClass::new("ML", 40);
     let machine = machine(Box::new(RoundRobin));
     let (rl, ml) = (Mutex::new(&machine, &B, (0, 0)), Mutex::new(&machine, &ML, (0, 0)));
-    machine.spawn("t", Kind::Foreground, Box::new(move |task| {
-        let _rl = rl.lock(task)?;
-        task.may_fault()?;
-        let _ml = ml.lock(task)?;
-        task.may_fault()
-    }));
+    machine.spawn(
+        "t",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let _rl = rl.lock(task)?;
+            task.may_fault()?;
+            let _ml = ml.lock(task)?;
+            task.may_fault()
+        }),
+    );
     assert_eq!(machine.run(), End::Stopped);
     assert_eq!(first_fault(&machine).0, FaultKind::FaultUnderLock);
 }
@@ -519,12 +574,16 @@ fn a_stop_lets_every_task_leave_through_its_error() {
         machine.spawn(name, Kind::Foreground, body);
     }
     let lock = Mutex::new(&machine, &A, (0, 0));
-    machine.spawn("stopper", Kind::Foreground, Box::new(move |task| {
-        steps(task, 5)?;
-        let _guard = lock.lock(task)?;
-        task.machine().invariant("test", "planted");
-        Ok(())
-    }));
+    machine.spawn(
+        "stopper",
+        Kind::Foreground,
+        Box::new(move |task| {
+            steps(task, 5)?;
+            let _guard = lock.lock(task)?;
+            task.machine().invariant("test", "planted");
+            Ok(())
+        }),
+    );
     assert_eq!(machine.run(), End::Stopped);
     machine.stop();
     assert!(left.get() <= 3);
@@ -537,21 +596,31 @@ fn workers_idle_without_work_and_are_no_deadlock() {
         let queue = WaitQueue::new(&machine);
         let (work, done) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let (q, w, d) = (queue.clone(), work.clone(), done.clone());
-        machine.spawn("worker", Kind::Worker, Box::new(move |task| loop {
-            task.idle(&q, || w.get() > 0)?;
-            w.set(w.get() - 1);
-            steps(task, 2)?;
-            d.set(d.get() + 1);
-        }));
+        machine.spawn(
+            "worker",
+            Kind::Worker,
+            Box::new(move |task| {
+                loop {
+                    task.idle(&q, || w.get() > 0)?;
+                    w.set(w.get() - 1);
+                    steps(task, 2)?;
+                    d.set(d.get() + 1);
+                }
+            }),
+        );
         let (q, w) = (queue.clone(), work.clone());
-        machine.spawn("a", Kind::Foreground, Box::new(move |task| {
-            for _ in 0..3 {
-                w.set(w.get() + 1);
-                q.wake_all();
-                steps(task, 2)?;
-            }
-            Ok(())
-        }));
+        machine.spawn(
+            "a",
+            Kind::Foreground,
+            Box::new(move |task| {
+                for _ in 0..3 {
+                    w.set(w.get() + 1);
+                    q.wake_all();
+                    steps(task, 2)?;
+                }
+                Ok(())
+            }),
+        );
         assert_eq!(machine.run(), End::Done, "{:?}", machine.faults());
         assert!(done.get() <= 3);
         machine.stop();

@@ -96,7 +96,10 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
         None => None,
         Some(name) => Some(Family::by_name(name).ok_or_else(|| {
             let known: Vec<&str> = Family::ALL.iter().map(|family| family.name()).collect();
-            Failure::Input(format!("failed to find family {name:?}; there are {}", known.join(", ")))
+            Failure::Input(format!(
+                "failed to find family {name:?}; there are {}",
+                known.join(", ")
+            ))
         })?),
     };
     let mut chosen = Vec::new();

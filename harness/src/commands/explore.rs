@@ -50,8 +50,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let stop = interruptible();
     let clock = Stopwatch::start();
     let bar = bar(None);
-    let bounds =
-        Bounds { preemptions: arguments.preemptions, schedules: arguments.schedules };
+    let bounds = Bounds { preemptions: arguments.preemptions, schedules: arguments.schedules };
     let explored = explore::explore(&mut session, &program, bounds, &stop, &mut |so_far| {
         if so_far.schedules % 64 == 0 {
             let states = so_far.totals.crash_states;
@@ -70,11 +69,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     Ok(if fine { Exit::Expected } else { Exit::Violation })
 }
 
-fn document(
-    arguments: &Arguments,
-    explored: &Explored,
-    seconds: f64,
-) -> Result<Document, Failure> {
+fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<Document, Failure> {
     let finding = match &explored.finding {
         None => None,
         Some(finding) => Some(finding.write(&arguments.out).map_err(|error| {

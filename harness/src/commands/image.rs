@@ -129,7 +129,8 @@ pub fn fsck(arguments: &FsckArguments, json: bool) -> Result<Exit, Failure> {
 pub fn dump(arguments: &DumpArguments) -> Result<Exit, Failure> {
     let lines = on_image(&arguments.file, |task| {
         let mut lines = Vec::new();
-        let end = engine::dump::dump(task, &engine::dump::Section::ALL, &mut |line| lines.push(line));
+        let end =
+            engine::dump::dump(task, &engine::dump::Section::ALL, &mut |line| lines.push(line));
         (lines, end)
     })?;
     let (lines, end) = lines;

@@ -62,10 +62,7 @@ pub(super) struct Pick {
 
 impl From<&Choice> for Pick {
     fn from(choice: &Choice) -> Pick {
-        Pick {
-            ages: choice.ages,
-            content: choice.content.clone(),
-        }
+        Pick { ages: choice.ages, content: choice.content.clone() }
     }
 }
 
@@ -138,13 +135,7 @@ impl CrashState {
             }
             let options = history.options(slot, cut, TornPolicy::None);
             let ages = kept.ages(&options);
-            forced.push((
-                slot,
-                Pick {
-                    ages,
-                    content: history.compose(&options, &ages),
-                },
-            ));
+            forced.push((slot, Pick { ages, content: history.compose(&options, &ages) }));
         }
         CrashState::forced(history, cut, TornPolicy::None, default, forced)
     }
@@ -157,18 +148,8 @@ impl CrashState {
         forced: SmallVec<[(u32, Pick); 4]>,
     ) -> Rc<CrashState> {
         let by_slot = vec![UNREAD; history.slots() as usize];
-        let reads = RefCell::new(Reads {
-            by_slot,
-            steps: Vec::new(),
-        });
-        Rc::new(CrashState {
-            history,
-            cut: cut.min(Moment::LAST),
-            torn,
-            strategy,
-            forced,
-            reads,
-        })
+        let reads = RefCell::new(Reads { by_slot, steps: Vec::new() });
+        Rc::new(CrashState { history, cut: cut.min(Moment::LAST), torn, strategy, forced, reads })
     }
 
     /// When the power was cut.
@@ -181,10 +162,7 @@ impl CrashState {
         let device = |index: usize| -> Rc<dyn BlockSource> {
             match index {
                 0 => self.clone(),
-                _ => Rc::new(CrashDevice {
-                    state: self.clone(),
-                    device: DeviceId(index as u8),
-                }),
+                _ => Rc::new(CrashDevice { state: self.clone(), device: DeviceId(index as u8) }),
             }
         };
         (0..self.history.bases().len()).map(device).collect()
@@ -203,18 +181,8 @@ impl CrashState {
         let reads = self.reads.borrow();
         let step = |(slot, pick): &(u32, Pick)| {
             let (device, block) = self.history.place(*slot);
-            let choices = self
-                .history
-                .options(*slot, self.cut, self.torn)
-                .choices
-                .len() as u32;
-            Footstep {
-                device,
-                block,
-                choices,
-                ages: pick.ages,
-                content: pick.content.clone(),
-            }
+            let choices = self.history.options(*slot, self.cut, self.torn).choices.len() as u32;
+            Footstep { device, block, choices, ages: pick.ages, content: pick.content.clone() }
         };
         reads.steps.iter().map(step).collect()
     }

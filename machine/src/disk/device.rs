@@ -42,11 +42,7 @@ impl Disk {
         self.log.requests.clear();
         self.log.bases.clear();
         self.log.bases.extend(bases);
-        assert!(
-            self.log.bases.len() <= 256,
-            "{} devices",
-            self.log.bases.len()
-        );
+        assert!(self.log.bases.len() <= 256, "{} devices", self.log.bases.len());
         self.answers.clear();
         self.newest.clear();
         self.in_flight.clear();
@@ -91,8 +87,7 @@ impl Disk {
     pub fn complete(&mut self, now: Moment, id: RequestId) {
         self.advance(now);
         let place = self.in_flight.iter().position(|other| *other == id);
-        self.in_flight
-            .remove(place.expect("only a request in flight completes"));
+        self.in_flight.remove(place.expect("only a request in flight completes"));
         let index = id.0 as usize;
         let part = match self.log.requests[index].fate {
             Ok(()) => {
@@ -101,10 +96,7 @@ impl Disk {
             }
             Err((error, part)) => {
                 self.log.requests[index].outcome = Outcome::Failed { error, part };
-                self.failures.push(Failure {
-                    request: id,
-                    moment: now,
-                });
+                self.failures.push(Failure { request: id, moment: now });
                 Some(part)
             }
         };
@@ -134,10 +126,7 @@ impl Disk {
 
     /// Blocks of a device; none if it does not exist.
     pub fn blocks(&self, device: DeviceId) -> u64 {
-        self.log
-            .bases
-            .get(usize::from(device.0))
-            .map_or(0, |base| base.blocks())
+        self.log.bases.get(usize::from(device.0)).map_or(0, |base| base.blocks())
     }
 
     /// All requests so far.
@@ -170,11 +159,7 @@ impl Disk {
     }
 
     fn advance(&mut self, now: Moment) {
-        assert!(
-            now > self.last && now < Moment::NEVER,
-            "{now:?} after {:?}",
-            self.last
-        );
+        assert!(now > self.last && now < Moment::NEVER, "{now:?} after {:?}", self.last);
         self.last = now;
     }
 
@@ -182,14 +167,9 @@ impl Disk {
         let (device, block) = request.place();
         let op = request.op();
         let refused = |error| (error, Part::Nothing);
-        self.check_range(device, block, request.count())
-            .map_err(refused)?;
+        self.check_range(device, block, request.count()).map_err(refused)?;
         let whole = match request {
-            Request::Write {
-                payload,
-                sectors: Some(mask),
-                ..
-            } => payload.len() == 1 && *mask != 0,
+            Request::Write { payload, sectors: Some(mask), .. } => payload.len() == 1 && *mask != 0,
             Request::Flush { .. } => true,
             other => other.count() > 0,
         };
@@ -209,12 +189,7 @@ impl Disk {
         let blocks = base.blocks();
         match block.checked_add(count) {
             Some(end) if end <= blocks => Ok(()),
-            _ => Err(DiskError::OutOfRange {
-                device,
-                block,
-                count,
-                blocks,
-            }),
+            _ => Err(DiskError::OutOfRange { device, block, count, blocks }),
         }
     }
 

@@ -138,11 +138,7 @@ impl<T> Default for Explorer<T> {
             leaves: Vec::new(),
             path: Vec::new(),
             cut: Moment(0),
-            limits: Limits {
-                exhaustive: 0,
-                sampled: 0,
-                torn: TornPolicy::None,
-            },
+            limits: Limits { exhaustive: 0, sampled: 0, torn: TornPolicy::None },
             serial: 0,
             options: Vec::new(),
             pending: None,
@@ -225,10 +221,7 @@ impl<T> Explorer<T> {
     /// # Errors
     /// [`Diverged`] if the recovery read other blocks than one before it that found the same.
     pub fn record(&mut self, state: &CrashState, value: T) -> Result<LeafId, Diverged> {
-        assert!(
-            Rc::ptr_eq(state.history(), &self.history),
-            "a state of another log"
-        );
+        assert!(Rc::ptr_eq(state.history(), &self.history), "a state of another log");
         let mut path = std::mem::take(&mut self.path);
         path.clear();
         state.path(|slot, content_id| path.push((slot, content_id)));
@@ -286,9 +279,7 @@ impl<T> Explorer<T> {
 
     /// The class of the last step, to be written down.
     pub fn selection(&self) -> Selection {
-        self.current()
-            .map(|state| state.selection())
-            .unwrap_or_default()
+        self.current().map(|state| state.selection()).unwrap_or_default()
     }
 
     /// For how many images of whole versions the class of the last step stands: the product, over
@@ -297,23 +288,15 @@ impl<T> Explorer<T> {
         let (history, cut) = (&self.history, self.cut);
         let counted = |slot| (slot, history.count(slot, cut));
         let pending = self.pending.get_or_insert_with(|| {
-            (0..history.slots())
-                .map(counted)
-                .filter(|(_, count)| *count > 1)
-                .collect()
+            (0..history.slots()).map(counted).filter(|(_, count)| *count > 1).collect()
         });
         let mut read = vec![false; history.slots() as usize];
         match &self.current {
             Current::Recover(state) => state.path(|slot, _| read[slot as usize] = true),
-            _ => self
-                .frames
-                .iter()
-                .for_each(|frame| read[frame.slot as usize] = true),
+            _ => self.frames.iter().for_each(|frame| read[frame.slot as usize] = true),
         }
         let unread = pending.iter().filter(|(slot, _)| !read[*slot as usize]);
-        unread.fold(1, |product: u64, (_, count)| {
-            product.saturating_mul(u64::from(*count))
-        })
+        unread.fold(1, |product: u64, (_, count)| product.saturating_mul(u64::from(*count)))
     }
 
     fn advance(&mut self, draw: &mut dyn FnMut(u32) -> u32) -> Option<(End, Strategy)> {
@@ -436,22 +419,11 @@ impl<T> Explorer<T> {
                 Kind::Leaf(leaf) => return End::Leaf(leaf),
                 Kind::Read(slot) => slot,
             };
-            let options = options_at(
-                &mut self.options,
-                &self.history,
-                slot,
-                self.cut,
-                self.limits,
-            );
+            let options = options_at(&mut self.options, &self.history, slot, self.cut, self.limits);
             let choice = strategy.choose(slot, options);
             let taken = &options.choices[usize::from(choice)];
             next = self.trie.child(node, taken.content.content_id());
-            self.frames.push(Frame {
-                node,
-                slot,
-                choice,
-                before: self.cost,
-            });
+            self.frames.push(Frame { node, slot, choice, before: self.cost });
             self.cost += u32::from(taken.cost);
         }
         End::Missing
@@ -462,38 +434,26 @@ impl<T> Explorer<T> {
         let Some(frame) = self.frames.last() else {
             return self.trie.root();
         };
-        let options = self.options[frame.slot as usize]
-            .as_ref()
-            .expect("walked before");
+        let options = self.options[frame.slot as usize].as_ref().expect("walked before");
         let taken = &options.choices[usize::from(frame.choice)];
         self.trie.child(frame.node, taken.content.content_id())
     }
 
     fn choices(&self, slot: u32) -> usize {
-        self.options[slot as usize]
-            .as_ref()
-            .map_or(1, |options| options.choices.len())
+        self.options[slot as usize].as_ref().map_or(1, |options| options.choices.len())
     }
 
     /// A state that agrees with the walk so far and goes on by the strategy.
     fn state(&self, strategy: Strategy) -> Rc<CrashState> {
         let mut forced: SmallVec<[(u32, Pick); 4]> = SmallVec::new();
         for frame in &self.frames {
-            let options = self.options[frame.slot as usize]
-                .as_ref()
-                .expect("walked before");
+            let options = self.options[frame.slot as usize].as_ref().expect("walked before");
             if frame.choice != strategy.choose(frame.slot, options) {
                 let choice = &options.choices[usize::from(frame.choice)];
                 forced.push((frame.slot, Pick::from(choice)));
             }
         }
-        CrashState::forced(
-            self.history.clone(),
-            self.cut,
-            self.limits.torn,
-            strategy,
-            forced,
-        )
+        CrashState::forced(self.history.clone(), self.cut, self.limits.torn, strategy, forced)
     }
 
     fn diverged(&self, fork: Fork) -> Diverged {

@@ -15,11 +15,7 @@ use crate::block::Block;
 const BLOCKS: u64 = 5;
 
 fn all(torn: TornPolicy) -> Limits {
-    Limits {
-        exhaustive: u32::MAX,
-        sampled: 0,
-        torn,
-    }
+    Limits { exhaustive: u32::MAX, sampled: 0, torn }
 }
 
 fn no_draw(_: u32) -> u32 {
@@ -31,8 +27,7 @@ pub(super) fn random_log(numbers: &mut Numbers, requests: u64) -> Rig {
     let mut rig = Rig::new();
     if numbers.below(4) == 0 {
         let failing = Rule::nth(Op::Write, 1 + numbers.below(4) as u32);
-        rig.disk
-            .fail(failing.leaving(Part::Sectors(numbers.below(256) as u8)));
+        rig.disk.fail(failing.leaving(Part::Sectors(numbers.below(256) as u8)));
     }
     let mut open: Vec<RequestId> = Vec::new();
     for at in 0..requests {
@@ -41,11 +36,7 @@ pub(super) fn random_log(numbers: &mut Numbers, requests: u64) -> Rig {
             0..=3 => Request::write(D0, block, filled(byte)),
             4 => Request::write_fua(D0, block, filled(byte)),
             5 => partial(block, byte, [0x0f, 0xf0, 0x3c][numbers.below(3) as usize]),
-            6 => Request::Discard {
-                device: D0,
-                block,
-                count: 1,
-            },
+            6 => Request::Discard { device: D0, block, count: 1 },
             _ => Request::Flush { device: D0 },
         };
         open.push(rig.submit(request));
@@ -125,11 +116,7 @@ fn walk(
         };
         assert!(!leaves.contains(&leaf), "handed out twice");
         let again = recover(&explorer.current().expect("a step was taken"));
-        assert_eq!(
-            &again,
-            explorer.leaf(leaf),
-            "the state shown is of the class"
-        );
+        assert_eq!(&again, explorer.leaf(leaf), "the state shown is of the class");
         leaves.push(leaf);
     }
     let report = explorer.report();
@@ -151,16 +138,9 @@ fn compare(seed: u64, requests: u64, torn: TornPolicy) -> usize {
         let by_state = |state: &Rc<CrashState>| recover(seed, &mut |block| state.read(block));
         let (leaves, report) = walk(&mut explorer, cut, all(torn), &mut no_draw, by_state);
         assert!(report.exhausted);
-        let found: BTreeSet<_> = leaves
-            .iter()
-            .map(|leaf| explorer.leaf(*leaf).clone())
-            .collect();
+        let found: BTreeSet<_> = leaves.iter().map(|leaf| explorer.leaf(*leaf).clone()).collect();
         assert_eq!(found, expected, "seed {seed} cut {cut:?}");
-        assert_eq!(
-            leaves.len(),
-            expected.len(),
-            "seed {seed}: classes that show the same"
-        );
+        assert_eq!(leaves.len(), expected.len(), "seed {seed}: classes that show the same");
         classes += leaves.len();
     }
     classes
@@ -168,22 +148,14 @@ fn compare(seed: u64, requests: u64, torn: TornPolicy) -> usize {
 
 #[test]
 fn the_classes_show_what_all_images_show() {
-    let classes: usize = (0..250)
-        .map(|seed| compare(seed, 9, TornPolicy::None))
-        .sum();
-    assert!(
-        classes > 5000,
-        "{classes} classes: the logs have become dull"
-    );
+    let classes: usize = (0..250).map(|seed| compare(seed, 9, TornPolicy::None)).sum();
+    assert!(classes > 5000, "{classes} classes: the logs have become dull");
 }
 
 #[test]
 fn torn_blocks_are_covered_as_well() {
     let classes: usize = (0..80).map(|seed| compare(seed, 4, TornPolicy::Few)).sum();
-    assert!(
-        classes > 2000,
-        "{classes} classes: the logs have become dull"
-    );
+    assert!(classes > 2000, "{classes} classes: the logs have become dull");
 }
 
 #[test]
@@ -213,15 +185,9 @@ fn a_class_is_recovered_once_for_all_cuts() {
     let mut recovered = 0;
     for cut in rig.disk.log().cuts() {
         let limits = all(TornPolicy::None);
-        recovered += walk(&mut explorer, cut, limits, &mut no_draw, read_one)
-            .1
-            .recovered;
+        recovered += walk(&mut explorer, cut, limits, &mut no_draw, read_one).1.recovered;
     }
-    assert_eq!(
-        (recovered, explorer.leaves()),
-        (2, 2),
-        "old and new, whatever else is pending"
-    );
+    assert_eq!((recovered, explorer.leaves()), (2, 2), "old and new, whatever else is pending");
 }
 
 #[test]
@@ -235,13 +201,7 @@ fn least_discrepancy_comes_first() {
     let read = |state: &Rc<CrashState>| (1..5).map(|b| sectors(&state.read(b))[0]).collect();
     let limits = all(TornPolicy::None);
     let (leaves, _) = walk(&mut explorer, rig.now(), limits, &mut no_draw, read);
-    let lost = |leaf: &LeafId| {
-        explorer
-            .leaf(*leaf)
-            .iter()
-            .filter(|byte| **byte != 0xff)
-            .count()
-    };
+    let lost = |leaf: &LeafId| explorer.leaf(*leaf).iter().filter(|byte| **byte != 0xff).count();
     let lost: Vec<usize> = leaves.iter().map(lost).collect();
     assert_eq!(lost, [0, 4, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3]);
 }
@@ -255,11 +215,7 @@ fn limits_stop_the_walk_and_random_states_follow() {
     let mut explorer = Explorer::new();
     explorer.begin(rig.disk.log());
     let read = |state: &Rc<CrashState>| (1..13).map(|b| sectors(&state.read(b))[0]).collect();
-    let limits = Limits {
-        exhaustive: 6,
-        sampled: 40,
-        torn: TornPolicy::None,
-    };
+    let limits = Limits { exhaustive: 6, sampled: 40, torn: TornPolicy::None };
     let mut numbers = Numbers(3);
     let mut draws = 0;
     let mut draw = |n: u32| {
@@ -269,40 +225,15 @@ fn limits_stop_the_walk_and_random_states_follow() {
     let (leaves, report) = walk(&mut explorer, rig.now(), limits, &mut draw, read);
     assert!(!report.exhausted);
     assert_eq!(draws, 40);
-    assert!(
-        leaves.len() > 26 && leaves.len() <= 46,
-        "{} classes",
-        leaves.len()
-    );
-    let lost = |leaf: &LeafId| {
-        explorer
-            .leaf(*leaf)
-            .iter()
-            .filter(|byte| **byte != 0xff)
-            .count()
-    };
+    assert!(leaves.len() > 26 && leaves.len() <= 46, "{} classes", leaves.len());
+    let lost = |leaf: &LeafId| explorer.leaf(*leaf).iter().filter(|byte| **byte != 0xff).count();
     let spread: BTreeSet<usize> = leaves.iter().map(lost).collect();
-    assert!(
-        spread.len() >= 8,
-        "random states lose few, many, and half: {spread:?}"
-    );
+    assert!(spread.len() >= 8, "random states lose few, many, and half: {spread:?}");
 
-    let exact = Limits {
-        exhaustive: 4096,
-        sampled: 9,
-        torn: TornPolicy::None,
-    };
+    let exact = Limits { exhaustive: 4096, sampled: 9, torn: TornPolicy::None };
     let (leaves, report) = walk(&mut explorer, rig.now(), exact, &mut no_draw, read);
-    assert_eq!(
-        (leaves.len(), report.exhausted),
-        (4096, true),
-        "the limit is met, not exceeded"
-    );
-    let short = Limits {
-        exhaustive: 4095,
-        sampled: 0,
-        torn: TornPolicy::None,
-    };
+    assert_eq!((leaves.len(), report.exhausted), (4096, true), "the limit is met, not exceeded");
+    let short = Limits { exhaustive: 4095, sampled: 0, torn: TornPolicy::None };
     let (leaves, report) = walk(&mut explorer, rig.now(), short, &mut no_draw, read);
     assert_eq!((leaves.len(), report.exhausted), (4095, false));
 }
@@ -324,11 +255,7 @@ fn a_class_stands_for_the_images_that_it_did_not_look_at() {
             if let Step::Recover(state) = step {
                 // The second block is read only if the first is new.
                 let first = sectors(&state.read(1))[0];
-                let second = if first == 0xff {
-                    sectors(&state.read(2))[0]
-                } else {
-                    0
-                };
+                let second = if first == 0xff { sectors(&state.read(2))[0] } else { 0 };
                 explorer.record(&state, vec![first, second]).unwrap();
             }
             images += explorer.images();
@@ -393,14 +320,10 @@ fn a_recovery_that_depends_on_more_than_the_image_is_told() {
     let mut explorer: Explorer<()> = Explorer::new();
     explorer.begin(rig.disk.log());
     explorer.cut(rig.now(), all(TornPolicy::None));
-    let Some(Step::Recover(first)) = explorer.next(&mut no_draw) else {
-        panic!("a first state")
-    };
+    let Some(Step::Recover(first)) = explorer.next(&mut no_draw) else { panic!("a first state") };
     first.read(1);
     explorer.record(&first, ()).unwrap();
-    let Some(Step::Recover(second)) = explorer.next(&mut no_draw) else {
-        panic!("a second")
-    };
+    let Some(Step::Recover(second)) = explorer.next(&mut no_draw) else { panic!("a second") };
     second.read(2);
     let diverged = explorer.record(&second, ()).unwrap_err();
     assert_eq!((diverged.depth, diverged.expected), (0, Some((D0, 1))));
@@ -423,14 +346,7 @@ fn a_selection_rebuilds_the_state_through_text() {
         explorer.begin(log);
         let by_state = |state: &Rc<CrashState>| recover(seed, &mut |block| state.read(block));
         for cut in log.cuts() {
-            explorer.cut(
-                cut,
-                Limits {
-                    exhaustive: 30,
-                    sampled: 10,
-                    torn: TornPolicy::Few,
-                },
-            );
+            explorer.cut(cut, Limits { exhaustive: 30, sampled: 10, torn: TornPolicy::Few });
             while let Some(step) = explorer.next(&mut |n| numbers.below(u64::from(n)) as u32) {
                 let leaf = match step {
                     Step::Known(leaf) => leaf,
@@ -442,11 +358,7 @@ fn a_selection_rebuilds_the_state_through_text() {
                 let history = Rc::new(History::new(log));
                 let rebuilt =
                     CrashState::with_selection(history, cut, &Selection(kept), Strategy::Oldest);
-                assert_eq!(
-                    &by_state(&rebuilt),
-                    explorer.leaf(leaf),
-                    "seed {seed}: {text:?}"
-                );
+                assert_eq!(&by_state(&rebuilt), explorer.leaf(leaf), "seed {seed}: {text:?}");
             }
         }
     }
@@ -468,19 +380,7 @@ fn a_selection_of_another_log_is_followed_as_far_as_it_goes() {
     };
     assert_eq!(left(&[]), (0xa2, 0xff));
     assert_eq!(left(&["0:1=w1.0@9"]), (0xa1, 0xff), "the request is found");
-    assert_eq!(
-        left(&["0:1=w77.0@1"]),
-        (0xa1, 0xff),
-        "the age stands in for it"
-    );
-    assert_eq!(
-        left(&["0:1=w77.0@9", "0:3=durable"]),
-        (0xa2, 3),
-        "an age too high is the last"
-    );
-    assert_eq!(
-        left(&["0:9=w1.0@1", "7:1=durable", "0:1=durable"]),
-        (1, 0xff),
-        "blocks unknown"
-    );
+    assert_eq!(left(&["0:1=w77.0@1"]), (0xa1, 0xff), "the age stands in for it");
+    assert_eq!(left(&["0:1=w77.0@9", "0:3=durable"]), (0xa2, 3), "an age too high is the last");
+    assert_eq!(left(&["0:9=w1.0@1", "7:1=durable", "0:1=durable"]), (1, 0xff), "blocks unknown");
 }

@@ -63,20 +63,12 @@ pub struct Rule {
 impl Rule {
     /// The `n`th request of that kind from now on fails, counted from 1, and leaves nothing.
     pub fn nth(op: Op, n: u32) -> Rule {
-        Rule {
-            op,
-            target: Target::Nth(n),
-            part: Part::Nothing,
-        }
+        Rule { op, target: Target::Nth(n), part: Part::Nothing }
     }
 
     /// Every request of that kind to one of the blocks fails and leaves nothing.
     pub fn blocks(op: Op, device: DeviceId, blocks: Range<u64>) -> Rule {
-        Rule {
-            op,
-            target: Target::Blocks { device, blocks },
-            part: Part::Nothing,
-        }
+        Rule { op, target: Target::Blocks { device, blocks }, part: Part::Nothing }
     }
 
     /// The same, but a failed write leaves `part`.
@@ -116,11 +108,7 @@ impl Plan {
             return None;
         }
         let mut fate = None;
-        for (rule, seen) in self
-            .rules
-            .iter_mut()
-            .filter(|(rule, _)| rule.op == request.op())
-        {
+        for (rule, seen) in self.rules.iter_mut().filter(|(rule, _)| rule.op == request.op()) {
             *seen += 1;
             if fate.is_none() && rule.target.hits(request, *seen) {
                 fate = Some(rule.part);

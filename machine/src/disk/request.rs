@@ -87,34 +87,18 @@ impl Request {
     /// A write of one whole block without FUA.
     pub fn write(device: DeviceId, block: u64, content: Block) -> Request {
         let payload = SmallVec::from_buf([content]);
-        Request::Write {
-            device,
-            block,
-            payload,
-            sectors: None,
-            fua: false,
-        }
+        Request::Write { device, block, payload, sectors: None, fua: false }
     }
 
     /// A write of one whole block with FUA.
     pub fn write_fua(device: DeviceId, block: u64, content: Block) -> Request {
         let payload = SmallVec::from_buf([content]);
-        Request::Write {
-            device,
-            block,
-            payload,
-            sectors: None,
-            fua: true,
-        }
+        Request::Write { device, block, payload, sectors: None, fua: true }
     }
 
     /// A read of one block.
     pub fn read(device: DeviceId, block: u64) -> Request {
-        Request::Read {
-            device,
-            block,
-            count: 1,
-        }
+        Request::Read { device, block, count: 1 }
     }
 
     /// The device and the first block; block 0 for a flush.

@@ -58,11 +58,7 @@ impl Selection {
                 Some(at) => {
                     let (version, _) = &options.pending[at];
                     let (request, index) = (version.request, version.index);
-                    Source::Pending {
-                        request,
-                        index,
-                        age: *age,
-                    }
+                    Source::Pending { request, index, age: *age }
                 }
             };
             match sources.iter_mut().find(|(_, known)| *known == source) {
@@ -71,11 +67,7 @@ impl Selection {
             }
         }
         debug_assert_eq!(sources.iter().fold(0, |all, (mask, _)| all | mask), u8::MAX);
-        self.0.push(Kept {
-            device,
-            block,
-            sources,
-        });
+        self.0.push(Kept { device, block, sources });
     }
 }
 
@@ -86,11 +78,7 @@ impl Kept {
         for (mask, source) in &self.sources {
             let age = match *source {
                 Source::Durable => 0,
-                Source::Pending {
-                    request,
-                    index,
-                    age,
-                } => {
+                Source::Pending { request, index, age } => {
                     let mut pending = options.pending.iter();
                     let same = pending.position(|(v, _)| v.request == request && v.index == index);
                     same.map_or(age.min(options.pending.len() as u16), |at| at as u16 + 1)
@@ -115,11 +103,7 @@ impl fmt::Display for Kept {
             }
             match source {
                 Source::Durable => f.write_str("durable")?,
-                Source::Pending {
-                    request,
-                    index,
-                    age,
-                } => {
+                Source::Pending { request, index, age } => {
                     write!(f, "w{}.{index}@{age}", request.0)?;
                 }
             }
@@ -145,15 +129,8 @@ impl FromStr for Kept {
         let (device, block) = place.split_once(':').ok_or_else(wrong)?;
         let device = DeviceId(device.parse().map_err(|_| wrong())?);
         let block = block.parse().map_err(|_| wrong())?;
-        let sources = sources
-            .split('+')
-            .map(parse_source)
-            .collect::<Result<_, _>>()?;
-        Ok(Kept {
-            device,
-            block,
-            sources,
-        })
+        let sources = sources.split('+').map(parse_source).collect::<Result<_, _>>()?;
+        Ok(Kept { device, block, sources })
     }
 }
 
@@ -172,14 +149,7 @@ fn parse_source(text: &str) -> Result<(u8, Source), ParseKeptError> {
     let request = RequestId(request.parse().map_err(|_| wrong())?);
     let index = index.parse().map_err(|_| wrong())?;
     let age = age.parse().map_err(|_| wrong())?;
-    Ok((
-        mask,
-        Source::Pending {
-            request,
-            index,
-            age,
-        },
-    ))
+    Ok((mask, Source::Pending { request, index, age }))
 }
 
 #[cfg(test)]
@@ -188,11 +158,7 @@ mod tests {
 
     #[test]
     fn text_and_value_convert_without_loss() {
-        for text in [
-            "0:17=durable",
-            "3:0=w12.0@2",
-            "0:17=w12.7@2/01+durable/7e+w3.0@1/80",
-        ] {
+        for text in ["0:17=durable", "3:0=w12.0@2", "0:17=w12.7@2/01+durable/7e+w3.0@1/80"] {
             let kept: Kept = text.parse().unwrap();
             assert_eq!(kept.to_string(), text);
         }
@@ -200,20 +166,9 @@ mod tests {
 
     #[test]
     fn what_is_no_selection_is_refused() {
-        for text in [
-            "",
-            "0:1",
-            "0:1=",
-            "x:1=durable",
-            "0:1=w1",
-            "0:1=w1.0",
-            "0:1=durable/xyz",
-        ] {
+        for text in ["", "0:1", "0:1=", "x:1=durable", "0:1=w1", "0:1=w1.0", "0:1=durable/xyz"] {
             assert!(text.parse::<Kept>().is_err(), "{text}");
         }
-        assert_eq!(
-            "300:1=durable".parse::<Kept>(),
-            Err(ParseKeptError("300:1=durable".into()))
-        );
+        assert_eq!("300:1=durable".parse::<Kept>(), Err(ParseKeptError("300:1=durable".into())));
     }
 }

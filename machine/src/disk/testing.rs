@@ -46,10 +46,7 @@ pub(super) fn filled(byte: u8) -> Block {
 pub(super) fn sectors(block: &Block) -> Sectors {
     let of = |sector: usize| {
         let bytes = &block.bytes()[sector * SECTOR_BYTES..][..SECTOR_BYTES];
-        assert!(
-            bytes.iter().all(|byte| *byte == bytes[0]),
-            "sector {sector} is torn"
-        );
+        assert!(bytes.iter().all(|byte| *byte == bytes[0]), "sector {sector} is torn");
         bytes[0]
     };
     std::array::from_fn(of)
@@ -68,10 +65,7 @@ impl Rig {
     }
 
     pub(super) fn with(bases: Vec<Rc<dyn BlockSource>>) -> Rig {
-        Rig {
-            disk: Disk::new(bases),
-            now: 0,
-        }
+        Rig { disk: Disk::new(bases), now: 0 }
     }
 
     /// The moment of the last event: a cut there is a cut now.
@@ -86,14 +80,7 @@ impl Rig {
 
     pub(super) fn submit(&mut self, request: Request) -> RequestId {
         let now = self.tick();
-        self.disk.submit(
-            now,
-            request,
-            Note {
-                tag: 7,
-                what: "test",
-            },
-        )
+        self.disk.submit(now, request, Note { tag: 7, what: "test" })
     }
 
     pub(super) fn complete(&mut self, id: RequestId) -> Result<Data, DiskError> {
@@ -121,8 +108,7 @@ impl Rig {
     }
 
     pub(super) fn write_fua(&mut self, block: u64, byte: u8) {
-        self.run(Request::write_fua(D0, block, filled(byte)))
-            .unwrap();
+        self.run(Request::write_fua(D0, block, filled(byte))).unwrap();
     }
 
     pub(super) fn flush(&mut self) {
@@ -130,12 +116,7 @@ impl Rig {
     }
 
     pub(super) fn discard(&mut self, block: u64) {
-        self.run(Request::Discard {
-            device: D0,
-            block,
-            count: 1,
-        })
-        .unwrap();
+        self.run(Request::Discard { device: D0, block, count: 1 }).unwrap();
     }
 
     /// What a read sees now.
@@ -168,11 +149,8 @@ impl Rig {
             }
             Some(slot) => {
                 let options = history.options(slot, cut, torn);
-                let all: BTreeSet<Sectors> = options
-                    .choices
-                    .iter()
-                    .map(|choice| sectors(&choice.content))
-                    .collect();
+                let all: BTreeSet<Sectors> =
+                    options.choices.iter().map(|choice| sectors(&choice.content)).collect();
                 assert!(all.contains(&sectors(&options.durable)));
                 all
             }
@@ -182,40 +160,20 @@ impl Rig {
     /// Everything that a cut now may leave in a block, whole versions only, as their first bytes.
     pub(super) fn whole(&self, block: u64) -> Vec<u8> {
         let left = self.left_by(block, self.now(), TornPolicy::None);
-        left.iter()
-            .map(|s| {
-                if s == &[s[0]; 8] {
-                    s[0]
-                } else {
-                    panic!("torn: {s:?}")
-                }
-            })
-            .collect()
+        left.iter().map(|s| if s == &[s[0]; 8] { s[0] } else { panic!("torn: {s:?}") }).collect()
     }
 }
 
 /// A write of some sectors of a block.
 pub(super) fn partial(block: u64, byte: u8, mask: u8) -> Request {
     let payload = Data::from_iter([filled(byte)]);
-    Request::Write {
-        device: D0,
-        block,
-        payload,
-        sectors: Some(mask),
-        fua: false,
-    }
+    Request::Write { device: D0, block, payload, sectors: Some(mask), fua: false }
 }
 
 /// A write of consecutive blocks, one byte for each.
 pub(super) fn span(block: u64, bytes: &[u8]) -> Request {
     let payload = bytes.iter().map(|byte| filled(*byte)).collect();
-    Request::Write {
-        device: D0,
-        block,
-        payload,
-        sectors: None,
-        fua: false,
-    }
+    Request::Write { device: D0, block, payload, sectors: None, fua: false }
 }
 
 /// A fixed sequence of numbers.

@@ -85,10 +85,7 @@ impl Trie {
 
     pub(super) fn child(&self, node: u32, content_id: u64) -> Option<u32> {
         let edges = &self.nodes[node as usize].edges;
-        edges
-            .iter()
-            .find(|(id, _)| *id == content_id)
-            .map(|(_, child)| *child)
+        edges.iter().find(|(id, _)| *id == content_id).map(|(_, child)| *child)
     }
 
     /// Adds a recovery that read these slots and found these contents. Returns its leaf, and
@@ -123,16 +120,8 @@ impl Trie {
                 Kind::Read(slot) => Some(slot),
                 Kind::Leaf(_) => None,
             };
-            let fork = Fork {
-                depth: depth as u32,
-                expected,
-                found: slot,
-            };
-            return if expected == slot {
-                Ok(node)
-            } else {
-                Err(fork)
-            };
+            let fork = Fork { depth: depth as u32, expected, found: slot };
+            return if expected == slot { Ok(node) } else { Err(fork) };
         }
         let node = self.nodes.len() as u32;
         let kind = match slot {
@@ -142,10 +131,7 @@ impl Trie {
                 Kind::Leaf(LeafId(self.leaves - 1))
             }
         };
-        self.nodes.push(Node {
-            kind,
-            edges: SmallVec::new(),
-        });
+        self.nodes.push(Node { kind, edges: SmallVec::new() });
         if let Some((above, content_id)) = parent {
             self.nodes[above as usize].edges.push((content_id, node));
         }

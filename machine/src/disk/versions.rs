@@ -115,20 +115,11 @@ impl History {
         let mut found: Vec<(u32, Version)> = Vec::with_capacity(log.requests().len());
         for logged in log.requests().iter().filter(|logged| logged.was_accepted()) {
             let (device, first) = logged.request.place();
-            let blocks = if logged.request.mask() == 0 {
-                0
-            } else {
-                logged.request.count()
-            };
+            let blocks = if logged.request.mask() == 0 { 0 } else { logged.request.count() };
             for offset in 0..blocks {
                 let block = first + offset;
                 let slot = *index.entry(place_key(device, block)).or_insert_with(|| {
-                    slots.push(Slot {
-                        device,
-                        block,
-                        versions: 0..0,
-                        options: RefCell::default(),
-                    });
+                    slots.push(Slot { device, block, versions: 0..0, options: RefCell::default() });
                     slots.len() as u32 - 1
                 });
                 let flushes = &flushes[usize::from(device.0)];
@@ -146,13 +137,7 @@ impl History {
         let versions: Vec<Version> = found.into_iter().map(|(_, version)| version).collect();
         assert!(slots.iter().all(|slot| !slot.versions.is_empty()));
         let bases = log.bases().to_vec();
-        History {
-            bases,
-            slots,
-            index,
-            versions,
-            mixed: RefCell::default(),
-        }
+        History { bases, slots, index, versions, mixed: RefCell::default() }
     }
 
     /// Number of blocks that the log writes: slots are numbered from 0 by first submission.
@@ -183,9 +168,7 @@ impl History {
         let versions = self.versions_of(slot);
         let floors = floors(versions, cut);
         let pending = versions.iter().enumerate();
-        1 + pending
-            .filter(|(at, v)| v.live_mask(*at, cut, &floors) != 0)
-            .count() as u32
+        1 + pending.filter(|(at, v)| v.live_mask(*at, cut, &floors) != 0).count() as u32
     }
 
     /// What a cut may leave of the block of a slot.
@@ -215,10 +198,7 @@ impl History {
             return sources[0].clone();
         }
         let mut mixed = self.mixed.borrow_mut();
-        mixed
-            .entry(ids)
-            .or_insert_with(|| Block::from_sectors(sources))
-            .clone()
+        mixed.entry(ids).or_insert_with(|| Block::from_sectors(sources)).clone()
     }
 
     fn versions_of(&self, slot: u32) -> &[Version] {
@@ -299,11 +279,7 @@ impl History {
             let (version, _) = &options.pending[usize::from(age) - 1];
             for mask in [0x01, 0xfe, 0x7f, drawn_mask(version)] {
                 let ages = std::array::from_fn(|sector| {
-                    if mask >> sector & 1 == 1 {
-                        newer[sector]
-                    } else {
-                        older[sector]
-                    }
+                    if mask >> sector & 1 == 1 { newer[sector] } else { older[sector] }
                 });
                 self.offer(options, ages, 2);
             }
@@ -329,18 +305,10 @@ impl History {
     fn offer(&self, options: &mut Options, ages: Ages, cost: u8) -> u16 {
         let content = self.compose(options, &ages);
         let id = content.content_id();
-        if let Some(at) = options
-            .choices
-            .iter()
-            .position(|c| c.content.content_id() == id)
-        {
+        if let Some(at) = options.choices.iter().position(|c| c.content.content_id() == id) {
             return at as u16;
         }
-        options.choices.push(Choice {
-            content,
-            ages,
-            cost,
-        });
+        options.choices.push(Choice { content, ages, cost });
         options.choices.len() as u16 - 1
     }
 }
@@ -349,20 +317,14 @@ impl Options {
     /// The content at the age given, or at the last age before it that the sector has.
     fn content_of(&self, sector: usize, age: u16) -> &Block {
         let upto = usize::from(age).min(self.pending.len());
-        let last = self.pending[..upto]
-            .iter()
-            .rev()
-            .find(|(_, mask)| mask >> sector & 1 == 1);
+        let last = self.pending[..upto].iter().rev().find(|(_, mask)| mask >> sector & 1 == 1);
         last.map_or(&self.floor[sector], |(version, _)| &version.content)
     }
 
     /// The state of the block when everything up to a pending version took effect.
     fn ages_up_to(&self, age: u16) -> Ages {
         std::array::from_fn(|sector| {
-            (1..=age)
-                .rev()
-                .find(|age| self.has(sector, *age))
-                .unwrap_or(0)
+            (1..=age).rev().find(|age| self.has(sector, *age)).unwrap_or(0)
         })
     }
 
@@ -377,11 +339,7 @@ impl Options {
     /// Number of contents if each sector has any of its versions.
     fn mixtures(&self) -> usize {
         (0..SECTORS_PER_BLOCK).fold(1usize, |product, sector| {
-            let ages = 1 + self
-                .pending
-                .iter()
-                .filter(|(_, mask)| mask >> sector & 1 == 1)
-                .count();
+            let ages = 1 + self.pending.iter().filter(|(_, mask)| mask >> sector & 1 == 1).count();
             product.saturating_mul(ages)
         })
     }
@@ -433,9 +391,7 @@ impl Version {
     fn live_mask(&self, at: usize, cut: Moment, floors: &Floors) -> u8 {
         let mask = self.mask(cut);
         let above = |sector: &usize| floors[*sector].is_none_or(|floor| at > floor);
-        let live = (0..SECTORS_PER_BLOCK)
-            .filter(above)
-            .fold(0, |live, sector| live | 1 << sector);
+        let live = (0..SECTORS_PER_BLOCK).filter(above).fold(0, |live, sector| live | 1 << sector);
         mask & live
     }
 }
@@ -445,11 +401,7 @@ type Floors = [Option<usize>; SECTORS_PER_BLOCK];
 
 fn floors(versions: &[Version], cut: Moment) -> Floors {
     let mut floors = [None; SECTORS_PER_BLOCK];
-    for (at, version) in versions
-        .iter()
-        .enumerate()
-        .filter(|(_, v)| v.durable <= cut)
-    {
+    for (at, version) in versions.iter().enumerate().filter(|(_, v)| v.durable <= cut) {
         match version.mask_completed {
             u8::MAX => floors = [Some(at); SECTORS_PER_BLOCK],
             mask => {
@@ -493,12 +445,8 @@ struct Flushes(Vec<(Moment, Moment)>);
 impl Flushes {
     /// The moment at which what completed at `completed` is covered (D-5).
     fn covering(&self, completed: Moment) -> Moment {
-        let first = self
-            .0
-            .partition_point(|(submitted, _)| *submitted <= completed);
-        self.0
-            .get(first)
-            .map_or(Moment::NEVER, |(_, effective)| *effective)
+        let first = self.0.partition_point(|(submitted, _)| *submitted <= completed);
+        self.0.get(first).map_or(Moment::NEVER, |(_, effective)| *effective)
     }
 }
 
@@ -507,9 +455,7 @@ fn flushes_by_device(log: &Log) -> Vec<Flushes> {
     devices.resize_with(log.bases().len(), Flushes::default);
     for logged in log.requests().iter().filter(|logged| logged.succeeded()) {
         if let (Request::Flush { device }, Some(completed)) = (&logged.request, logged.completed) {
-            devices[usize::from(device.0)]
-                .0
-                .push((logged.submitted, completed));
+            devices[usize::from(device.0)].0.push((logged.submitted, completed));
         }
     }
     for Flushes(list) in &mut devices {

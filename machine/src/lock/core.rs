@@ -114,8 +114,11 @@ impl Part {
             let passes = match fairness {
                 Fairness::Fifo => !ahead,
                 Fairness::Reader => !ahead || (self.mode == Mode::Read && self.core.is_read_held()),
-                Fairness::Writer if self.mode == Mode::Write && part.mode == Mode::Read => true,
-                Fairness::Writer => self.mode == part.mode && !ahead || self.mode == Mode::Write && !ahead,
+                Fairness::Writer => match (self.mode, part.mode) {
+                    (Mode::Write, Mode::Read) => true,
+                    (Mode::Read, Mode::Write) => false,
+                    _ => !ahead,
+                },
             };
             if !passes {
                 return false;
