@@ -26,7 +26,9 @@ impl Oracle {
             }
             Op::Mmap { map, path, span } => {
                 self.calls[id].files = self.resolve(path, self.calls[id].interval());
-                let instance = self.mappings.create(map, span, id);
+                let open = self.open.iter().copied();
+                let unmaps = open.filter(|&open| self.calls[open].op == Op::Munmap { map });
+                let instance = self.mappings.create(map, span, id, unmaps);
                 self.calls[id].instances.push(instance);
                 self.late_mapping(id, map);
             }

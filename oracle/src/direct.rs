@@ -34,6 +34,16 @@ impl Oracle {
         })
     }
 
+    /// The size at which a direct write that failed may leave a file of `size` bytes: that of its
+    /// beginning, though it wrote nothing (ext4).
+    pub(crate) fn size_left_by_fault(&self, id: CallId, size: u64) -> Option<u64> {
+        let (Op::DirectWriteFrom { span, .. } | Op::DirectWrite { span, .. }) = self.calls[id].op
+        else {
+            return None;
+        };
+        (!self.promises.direct_faults_reported && span.offset > size).then_some(span.offset)
+    }
+
     /// Whether a direct IO between a file and a mapping of it copies a range onto a part of itself:
     /// then it may find its own bytes. `shift` is from the target to the source, in bytes.
     pub(crate) fn chases_itself(&self, span: Span, shift: i64) -> bool {

@@ -124,11 +124,17 @@ impl Mappings {
         &self.list[id.0 as usize]
     }
 
-    /// A new mapping is invoked; it ends those of the same name.
-    pub(crate) fn create(&mut self, map: MapId, span: Span, made: CallId) -> InstanceId {
+    /// A new mapping is invoked; it ends those of the same name. `unmaps` are in flight and may end
+    /// it.
+    pub(crate) fn create(
+        &mut self,
+        map: MapId,
+        span: Span,
+        made: CallId,
+        unmaps: impl Iterator<Item = CallId>,
+    ) -> InstanceId {
         self.end(map, made);
-        let ended = SmallVec::new();
-        self.list.push(Instance { map, span, made, ended, void: false });
+        self.list.push(Instance { map, span, made, ended: unmaps.collect(), void: false });
         InstanceId(self.list.len() as u32 - 1)
     }
 

@@ -139,6 +139,9 @@ impl Oracle {
                     if cut_short && size != state {
                         spans.push((size.min(state), size.max(state)));
                     }
+                    if history.partial & 1 << index != 0 {
+                        next.extend(self.size_left_by_fault(entries[index].call, state));
+                    }
                     next.push(size);
                     true
                 },

@@ -179,3 +179,43 @@ fn a_direct_read_onto_a_part_of_its_source_may_find_its_own_bytes() {
          a read f 0 4096 = 0 !stale-data";
     Script::run(kernel(), before);
 }
+
+/// ext4 sets the size to where the write would begin before it looks at the memory.
+#[test]
+fn a_direct_write_that_failed_may_leave_the_file_as_long_as_its_offset() {
+    only_on_linux(
+        "a create f
+         a create g
+         a mmap m f 0 16384
+         a dwrite g 44032 4096 from m 0 EFAULT
+         a stat g = 44032 !wrong-size",
+    );
+    let beyond = "a create f
+         a create g
+         a mmap m f 0 16384
+         a dwrite g 44032 4096 from m 0 EFAULT
+         a stat g = 44544 !wrong-size";
+    Script::run(kernel(), beyond);
+}
+
+/// A mapping may outlive a munmap that began before it was made. Seen on ext4 with threads.
+#[test]
+fn a_munmap_in_flight_may_end_a_new_mapping_or_not() {
+    for result in ["", "EFAULT"] {
+        anywhere(&format!(
+            "a create f
+             a write f 0 4096
+             b( munmap m
+             a mmap m f 0 4096
+             b)
+             a store m 0 4096 {result}"
+        ));
+    }
+    anywhere(
+        "a create f
+         a write f 0 4096
+         a mmap m f 0 4096
+         b munmap m
+         a store m 0 4096 !wrong-result",
+    );
+}
