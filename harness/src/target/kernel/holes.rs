@@ -5,9 +5,27 @@ use rustix::fd::AsFd;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+/// How often a map is taken anew because the size of the file changed meanwhile.
+const TRIES_MAX: u32 = 1000;
+
 /// The runs of data and holes up to the end of the file, in order.
 pub(super) fn map(file: impl AsFd) -> Result<Vec<HoleRun>, Errno> {
-    let size = rustix::fs::fstat(&file)?.st_size as u64;
+    let size = || rustix::fs::fstat(&file).map(|stat| stat.st_size as u64);
+    let mut before = size()?;
+    for _ in 0..TRIES_MAX {
+        let runs = map_up_to(&file, before)?;
+        let after = size()?;
+        // The calls of one map see the file at different moments: those of a changing size do not
+        // fit together.
+        if after == before && runs.last().map_or(0, |run| run.span.end()) == after {
+            return Ok(runs);
+        }
+        before = after;
+    }
+    Err(Errno::AGAIN)
+}
+
+fn map_up_to(file: impl AsFd, size: u64) -> Result<Vec<HoleRun>, Errno> {
     let mut runs = Vec::new();
     let mut at = 0;
     while at < size {
