@@ -151,12 +151,12 @@ fn check_owners(mut owned: Vec<(Run, bool, Ino)>) -> Checked {
     owned.sort_unstable();
     let mut last: Option<(Run, bool, Ino)> = None;
     for (run, written, ino) in owned {
-        if let Some((before, before_written, owner)) = last.filter(|last| last.0.overlaps(run)) {
-            if written || before_written {
-                let what = format!("blocks {run} of inode {ino} and {before} of inode {owner}");
-                let what = format!("{what} are one place, and a write is in flight");
-                return Err(Violation { rule: "ownership", what });
-            }
+        if let Some((before, before_written, owner)) = last.filter(|last| last.0.overlaps(run))
+            && (written || before_written)
+        {
+            let what = format!("blocks {run} of inode {ino} and {before} of inode {owner}");
+            let what = format!("{what} are one place, and a write is in flight");
+            return Err(Violation { rule: "ownership", what });
         }
         if last.is_none_or(|last| last.0.end() < run.end()) {
             last = Some((run, written, ino));

@@ -14,6 +14,7 @@ mod script;
 mod session;
 mod threads;
 
+use crate::clock::Stopwatch;
 use crate::target::kernel::{KernelError, KernelRoot};
 use oracle::Oracle;
 use rustc_hash::FxHashMap;
@@ -22,7 +23,6 @@ use serde::Serialize;
 use session::{Counts, Disagreement, Session};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Programs that a report shows for each kind of mismatch.
 const SHOWN_MAX: u64 = 2;
@@ -147,7 +147,7 @@ pub fn conform(
 ) -> Result<ConformReport, KernelError> {
     let root = KernelRoot::open(&options.dir)?;
     // Real kernels take real time: this clock limits the campaign and decides nothing within it.
-    let start = Instant::now();
+    let start = Stopwatch::start();
     let mut campaign = Campaign {
         threads: options.threads,
         oracle: Oracle::new(root.promises().clone()),
@@ -160,7 +160,7 @@ pub fn conform(
     };
     let mut programs = 0;
     for index in 0..options.programs {
-        if options.seconds.is_some_and(|limit| start.elapsed().as_secs_f64() >= limit) {
+        if options.seconds.is_some_and(|limit| start.seconds() >= limit) {
             break;
         }
         programs += 1;
@@ -174,7 +174,7 @@ pub fn conform(
             break;
         }
     }
-    Ok(campaign.report(programs, start.elapsed().as_secs_f64()))
+    Ok(campaign.report(programs, start.seconds()))
 }
 
 struct Campaign {

@@ -8,7 +8,7 @@ use crate::cuts::Plan;
 use crate::finding::Finding;
 use crate::program::options::{Group, KNOBS};
 use crate::program::syntax::{Fields, build, split};
-use crate::program::{AfterLine, ChooserKind, Move, Program, Slot};
+use crate::program::{ChooserKind, Move, Program, Slot};
 use crate::session::Session;
 use machine::disk::{Limits, TornPolicy};
 use oracle::operation::Operation;
@@ -200,8 +200,7 @@ impl Search<'_> {
         let mut index = 0;
         while index < self.best.program.after.len() {
             let mut candidate = self.best.program.clone();
-            let line: AfterLine = candidate.after.remove(index);
-            drop(line);
+            candidate.after.remove(index);
             candidate.fixup();
             if !self.try_program(&candidate) {
                 index += 1;

@@ -1,7 +1,7 @@
 //! The FS tree as files: inodes, names, extents, orphans, each against the others.
 //!
-//! Promises: sees every item once; tells which blocks hold data, and which of them need checksums. It
-//! must never know the space map.
+//! Promises: sees every item once; tells which blocks hold data, and which of them need checksums.
+//! It must never know the space map.
 
 use super::report::{CheckReport, ProblemKind};
 use crate::store::items::{

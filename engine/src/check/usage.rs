@@ -42,9 +42,8 @@ pub(super) fn segments(claims: &[Claim]) -> Vec<Segment> {
 }
 
 fn push(segments: &mut Vec<Segment>, start: u64, end: u64, data: u32, metadata: u32) {
-    let alike = |last: &&mut Segment| {
-        (last.run.end(), last.data, last.metadata) == (start, data, metadata)
-    };
+    let alike =
+        |last: &&mut Segment| (last.run.end(), last.data, last.metadata) == (start, data, metadata);
     if let Some(last) = segments.last_mut().filter(alike) {
         last.run.len_blocks += end - start;
         return;

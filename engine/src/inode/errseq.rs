@@ -1,7 +1,7 @@
 //! Errors of writeback, each reported once to every open file (Linux `lib/errseq.c`).
 //!
-//! Promises: an error set after an open file looked last is reported to it once; one that nobody has
-//! seen yet is also reported to a file that is opened later. It must never know what failed.
+//! Promises: an error set after an open file looked last is reported to it once; one that nobody
+//! has seen yet is also reported to a file that is opened later. It must never know what failed.
 
 use crate::error::Error;
 use std::cell::{Cell, RefCell};
@@ -50,7 +50,7 @@ impl ErrSeq {
     }
 
     /// The last error, once for all open files together
-    /// ([`Defect::FsyncErrorReportedOnceLost`](crate::defects::Defect::FsyncErrorReportedOnceLost)).
+    /// (the defect `fsync-error-reported-once-lost`).
     pub(crate) fn take_for_all(&self) -> Option<Error> {
         let count = self.count.get();
         if self.taken.replace(count) == count { None } else { self.last() }

@@ -329,7 +329,7 @@ fn decode(key: Key, value: &[u8]) -> Result<(u64, ExtentItem)> {
     let item = ExtentItem::decode(value).map_err(|what| damaged(key.offset / BLOCK_BYTES, what))?;
     let start = key.offset / BLOCK_BYTES;
     let ends_in_range = start.checked_add(item.len_blocks).is_some_and(|end| end <= u64::MAX >> 12);
-    if key.offset % BLOCK_BYTES != 0 || !ends_in_range {
+    if !key.offset.is_multiple_of(BLOCK_BYTES) || !ends_in_range {
         return Err(damaged(item.block, "it lies at an impossible place of the file"));
     }
     Ok((start, item))

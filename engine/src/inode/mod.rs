@@ -131,7 +131,10 @@ impl Inode {
         let index = old / BLOCK_BYTES;
         let tail = Span::new(old, Blocks::one(index).bytes().end);
         // a clean page has no such bytes, writeback removed them.
-        let page = self.pages.find(index).filter(|page| old % BLOCK_BYTES != 0 && page.is_dirty());
+        let page = self
+            .pages
+            .find(index)
+            .filter(|page| !old.is_multiple_of(BLOCK_BYTES) && page.is_dirty());
         if let Some(page) = page {
             let within = |offset: u64| offset.clamp(tail.start, tail.end);
             let keep = Span::new(within(written.start), within(written.end));
@@ -155,7 +158,8 @@ impl Inode {
     pub fn raise_disk_size(&self) -> bool {
         let old = self.disk_size.get();
         let rest = Blocks { start: old / BLOCK_BYTES, end: u64::MAX };
-        let ordered = self.ordered.borrow().first_in(rest).map(|it| it.blocks.start.max(rest.start));
+        let ordered =
+            self.ordered.borrow().first_in(rest).map(|it| it.blocks.start.max(rest.start));
         let cached = self.pages.first_unsettled(rest);
         let incomplete = [ordered, cached].into_iter().flatten().min();
         let bound = incomplete.map_or(u64::MAX, |index| index.saturating_mul(BLOCK_BYTES));

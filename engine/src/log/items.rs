@@ -10,7 +10,8 @@
 //!
 //! A range, extent or hole, says what the file holds there, whatever the last commit says: replay
 //! drops what the FS tree has in it. A hole is therefore a deletion mark and stands explicitly.
-//! Ranges of an inode do not overlap. Checksums stand under their inode, so two inodes that share blocks share no item.
+//! Ranges of an inode do not overlap. Checksums stand under their inode, so two inodes that share
+//! blocks share no item.
 //!
 //! Promises: `decode(encode(x)) == x`, and other bytes are refused. It must never know how a log is
 //! written or replayed.

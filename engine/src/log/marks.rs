@@ -1,8 +1,8 @@
 //! Whether a log of the running transaction may still be published.
 //!
 //! Promises: once a log tree could not be completed, in memory or on the medium, no log of that
-//! transaction is published (B-3), and every fsync commits instead until the next one begins. It must
-//! never know inodes.
+//! transaction is published (B-3), and every fsync commits instead until the next one begins. It
+//! must never know inodes.
 
 use crate::types::TransactionId;
 use std::cell::Cell;

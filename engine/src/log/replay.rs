@@ -1,12 +1,12 @@
 //! Replay: what fsync made durable since the last commit becomes part of the trees (B-5, B-6).
 //!
-//! One transaction contains the whole log, and its commit clears the log root, so a crash before the
-//! commit finds log and trees as they were and repeats the same replay.
+//! One transaction contains the whole log, and its commit clears the log root, so a crash before
+//! the commit finds log and trees as they were and repeats the same replay.
 //!
 //! Order matters. First all blocks of the log, and all blocks that its ranges name, are kept from
 //! being handed out: the trees that replay writes must not be put on them. Then every range takes
-//! its references, and only then do the ranges that it replaces lose theirs: a block that moved from
-//! one file to another never passes through zero references, and keeps its checksum.
+//! its references, and only then do the ranges that it replaces lose theirs: a block that moved
+//! from one file to another never passes through zero references, and keeps its checksum.
 //!
 //! Promises: after replay the trees say of each logged inode what its fsync promised. It must never
 //! know pages or the inode cache: nothing is in memory yet.

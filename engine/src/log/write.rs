@@ -1,11 +1,12 @@
 //! Putting an inode into its log tree: what is marked as changed since the last commit.
 //!
-//! A range is logged as a whole: what the log said of it before goes, what the file holds now comes,
-//! holes included. So the log of an inode after any number of fsyncs is what one fsync would have
-//! written.
+//! A range is logged as a whole: what the log said of it before goes, what the file holds now
+//! comes, holes included. So the log of an inode after any number of fsyncs is what one fsync would
+//! have written.
 //!
-//! Promises: whatever was taken from the marks is in the log tree when this returns; if it fails, the
-//! caller must not publish the log any more. It must never know when the log reaches the medium.
+//! Promises: whatever was taken from the marks is in the log tree when this returns; if it fails,
+//! the caller must not publish the log any more. It must never know when the log reaches the
+//! medium.
 
 use super::items::{Held, INDEX_END, LogNames, LogRange, RANGE_KINDS, log_csum_key};
 use super::sites::{COLLECT, CSUMS, ITEM, RANGES};
@@ -257,12 +258,7 @@ fn copy_csums(
 }
 
 /// Logs the names that the last commit does not have.
-fn log_names(
-    task: &Task,
-    inode: &Inode,
-    log: LogTree<'_>,
-    names: &[(Ino, Name)],
-) -> Result<()> {
+fn log_names(task: &Task, inode: &Inode, log: LogTree<'_>, names: &[(Ino, Name)]) -> Result<()> {
     let mut at = 0;
     while let Some((directory, _)) = names.get(at) {
         let mut item = LogNames::default();

@@ -191,9 +191,7 @@ impl Fs {
         iocb.bytes.set(span.len());
         let blocks = span.blocks();
         *iocb.data.borrow_mut() = vec![None; blocks.len() as usize];
-        if let Err(error) = self.flush_range(task, inode, span) {
-            return Err(error); // DREAD.3
-        }
+        self.flush_range(task, inode, span)?;
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
         iocb.tokens.borrow_mut().push(rl.into_token()); // DREAD.6
         if iocb.end_part() {
@@ -419,10 +417,10 @@ impl Fs {
         let _ext = self.write_extents(task, inode)?;
         let piece = inode.extents.borrow().pieces(blocks).swap_remove(0);
         let mut plan = None;
-        if let Piece::Extent(extent) = &piece {
-            if self.is_overwritable(task, inode, extent)? {
-                plan = Some(super::writeback::in_place_plan(extent));
-            }
+        if let Piece::Extent(extent) = &piece
+            && self.is_overwritable(task, inode, extent)?
+        {
+            plan = Some(super::writeback::in_place_plan(extent));
         }
         let plan = match plan {
             Some(plan) => plan,
@@ -461,10 +459,10 @@ impl Fs {
         let pieces = inode.extents.borrow().pieces(blocks);
         let mut len = 0;
         for piece in pieces {
-            if let Piece::Extent(extent) = &piece {
-                if self.is_overwritable(task, inode, extent)? {
-                    break;
-                }
+            if let Piece::Extent(extent) = &piece
+                && self.is_overwritable(task, inode, extent)?
+            {
+                break;
             }
             len += piece.blocks().len();
         }
@@ -478,9 +476,10 @@ impl Fs {
         }
         let failed = iocb.error.borrow().is_some();
         if failed {
-            match self.trim_beyond_end(task, &iocb.inode, iocb.span.end) {
-                Err(Error::Stopped) => return Err(Error::Stopped),
-                Ok(()) | Err(_) => {} // the request has failed already
+            // The request has failed already: whatever else fails adds nothing.
+            let trimmed = self.trim_beyond_end(task, &iocb.inode, iocb.span.end);
+            if matches!(trimmed, Err(Error::Stopped)) {
+                return Err(Error::Stopped);
             }
         }
         iocb.release(); // CW.5: ML, then RL

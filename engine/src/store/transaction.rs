@@ -7,7 +7,7 @@
 //! no ordered extent is pending any more, as they need to join to complete. It must never know what
 //! is changed.
 
-use super::space::{Claim, Reserve, Space};
+use super::space::{Claim, Reserve, Space, Urgency};
 use crate::error::{Error, Result};
 use machine::{
     Access, Guard, LockClass, Machine, Object, RwLock, Server, Site, Task, TaskId, WaitQueue,
@@ -39,6 +39,9 @@ pub enum Join {
     Completion,
 }
 
+/// Which tasks have joined.
+type Tasks = SmallVec<[(TaskId, Weak<Joined>); 4]>;
+
 /// The running transaction.
 pub(crate) struct Transaction {
     generation: Rc<Cell<u64>>,
@@ -53,7 +56,7 @@ pub(crate) struct Transaction {
     pending: Rc<Cell<u64>>,
     pending_queue: WaitQueue,
     /// Handles by task, so that a task that joins twice holds one.
-    joined: RefCell<SmallVec<[(TaskId, Weak<Joined>); 4]>>,
+    joined: RefCell<Tasks>,
 }
 
 /// Membership in the running transaction: it does not commit while a handle lives. Clones are
@@ -90,7 +93,7 @@ impl Handle {
     /// # Errors
     /// `NoSpace`.
     pub fn reserve_blocks(&self, blocks: u64) -> Result<()> {
-        self.0.reserve.add(blocks, self.is_urgent())
+        self.0.reserve.add(blocks, self.urgency())
     }
 
     /// Makes sure that at least `blocks` are reserved; returns how many were added, to be given
@@ -101,8 +104,8 @@ impl Handle {
     /// `NoSpace`.
     pub(crate) fn top_up(&self, blocks: u64) -> Result<u64> {
         let added = blocks.saturating_sub(self.0.reserve.blocks());
-        match self.0.reserve.add(added, self.is_urgent()) {
-            Err(Error::NoSpace { .. }) if self.is_urgent() => Ok(0),
+        match self.0.reserve.add(added, self.urgency()) {
+            Err(Error::NoSpace { .. }) if self.urgency() > Urgency::Ordinary => Ok(0),
             result => result.map(|()| added),
         }
     }
@@ -112,15 +115,19 @@ impl Handle {
         self.0.reserve.give_back(added);
     }
 
-    fn is_urgent(&self) -> bool {
-        self.0.join == Join::Completion || self.0.is_freeing.get()
+    fn urgency(&self) -> Urgency {
+        match self.0.join {
+            Join::Completion => Urgency::Completion,
+            Join::User if self.0.is_freeing.get() => Urgency::Freeing,
+            Join::User => Urgency::Ordinary,
+        }
     }
 
     /// What it may allocate.
     pub(crate) fn claim(&self) -> Claim<'_> {
         Claim {
             reserve: Some(&self.0.reserve),
-            is_urgent: self.is_urgent(),
+            urgency: self.urgency(),
             generation: self.0.generation,
         }
     }
@@ -193,7 +200,7 @@ impl Transaction {
             generation: self.generation.get(),
             join,
             is_freeing: Cell::new(false),
-            reserve: self.space.reserve(0, true)?,
+            reserve: self.space.reserve(0, Urgency::Completion)?,
             _guard: guard,
         };
         let handle = Handle(Rc::new(joined));

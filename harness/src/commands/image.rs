@@ -107,7 +107,7 @@ struct Checked {
 /// # Errors
 /// A file that cannot be opened, or is damaged beyond reading.
 pub fn fsck(arguments: &FsckArguments, json: bool) -> Result<Exit, Failure> {
-    let report = on_image(&arguments.file, |task| engine::check(task))?
+    let report = on_image(&arguments.file, engine::check)?
         .map_err(|error| Failure::Input(format!("failed to check the image: {error}")))?;
     let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
     let checked = Checked { file: arguments.file.clone(), clean: problems.is_empty(), problems };

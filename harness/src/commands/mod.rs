@@ -41,7 +41,7 @@ pub enum Failure {
         /// Its text.
         text: String,
         /// Where and why.
-        error: ParseError,
+        error: Box<ParseError>,
     },
     /// Bad usage or input: exit code 2.
     Input(String),
@@ -90,7 +90,7 @@ pub fn read_program(path: &Path) -> Result<Program, Failure> {
     })?;
     match program::strict(&text) {
         Ok(program) => Ok(program),
-        Err(error) => Err(Failure::Program { path: path.to_owned(), text, error }),
+        Err(error) => Err(Failure::Program { path: path.to_owned(), text, error: Box::new(error) }),
     }
 }
 

@@ -261,8 +261,8 @@ struct Session {
 
 impl Session {
     fn use_it(&self, task: &Task) {
-        let mut answer = Answer::default();
-        answer.clean = self.keep(engine::check(task)).is_some_and(|report| report.is_clean());
+        let clean = self.keep(engine::check(task)).is_some_and(|report| report.is_clean());
+        let mut answer = Answer { clean, ..Answer::default() };
         if let Some(fs) = self.keep(Fs::mount(task, &MountOptions::default(), Defects::NONE)) {
             answer.mounted = true;
             *self.fs.borrow_mut() = Some(fs.clone());
