@@ -200,7 +200,7 @@ defects! {
         family: Durability,
         change: "The superblock points to the log before the log's blocks were waited for.",
         breaks: "After a crash the log is not there, or damaged.",
-        source: "Rule B-1.",
+        source: "Rule B-1 of races.md §7.3.",
     }
     LogRootBeforeLogTree {
         name: "log-root-before-log-tree",
@@ -242,7 +242,7 @@ defects! {
         family: Durability,
         change: "Freed blocks are discarded at once (mounts with discard=on).",
         breaks: "After a crash the old file has lost its data.",
-        source: "Rule B-2.",
+        source: "Rule B-2 of races.md §7.3.",
     }
     FsyncErrorReportedOnceLost {
         name: "fsync-error-reported-once-lost",
@@ -263,7 +263,7 @@ defects! {
         family: Durability,
         change: "The superblock spans two sectors and has no checksum.",
         breaks: "After a crash its halves may be of two commits.",
-        source: "Rule B-2.",
+        source: "Rule B-2 of races.md §7.3.",
     }
 }
 

@@ -1,5 +1,5 @@
-//! Each defect of the families durability and fsync that needs no more than files: its script fails in
-//! some crash state with the defect, and in none without it.
+//! Each defect of the families durability and fsync that needs no more than files: its script fails
+//! in some crash state with the defect, and in none without it.
 
 #![cfg(feature = "defects")]
 

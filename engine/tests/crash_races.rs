@@ -1,5 +1,5 @@
-//! Tasks that write, reshape and sync at the same time, on random schedules, with all crash states of
-//! each; and IO errors at every write.
+//! Tasks that write, reshape and sync at the same time, on random schedules, with all crash states
+//! of each; and IO errors at every write.
 
 mod crash_support;
 

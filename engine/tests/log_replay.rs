@@ -1,5 +1,5 @@
-//! What a mount does with a log: a good one is replayed once and gone, a damaged one is an error that
-//! names it, and a full log is no reason for fsync to fail.
+//! What a mount does with a log: a good one is replayed once and gone, a damaged one is an error
+//! that names it, and a full log is no reason for fsync to fail.
 
 mod crash_support;
 
@@ -22,7 +22,8 @@ fn mount(task: &Task) -> Result<Fs> {
     Fs::mount(task, &budgets, Defects::default())
 }
 
-/// Media of an image whose power was cut after `script`, with everything written that was submitted.
+/// Media of an image whose power was cut after `script`, with everything written that was
+/// submitted.
 fn cut_after(image: &ImageOptions, script: &'static str) -> Vec<Rc<RefCell<Medium>>> {
     let media = Bench::media(image);
     let bench = Bench::on(sources(&media), Box::new(RoundRobin));

@@ -1,8 +1,8 @@
 //! FSYNC: what makes a file, or everything, durable (races.md §7.4).
 //!
 //! fsync logs what its file changed since the last commit and publishes the log (`sync_log`, B-1);
-//! whatever the log cannot express is committed instead, which is always legal (B-7). Nothing to log
-//! still needs the barrier: data overwritten in place may be in the device's cache (B-4).
+//! whatever the log cannot express is committed instead, which is always legal (B-7). Nothing to
+//! log still needs the barrier: data overwritten in place may be in the device's cache (B-4).
 //!
 //! No times are kept, so `fdatasync` and O_DSYNC have nothing to leave out but other ranges.
 //!
@@ -142,7 +142,8 @@ impl Fs {
         if is_resized || inode.log.is_shrunk(running) { Span::ALL } else { span }
     }
 
-    /// FSYNC.5: no dirty page and no ordered extent is left in the span. Errors stay with the inode.
+    /// FSYNC.5: no dirty page and no ordered extent is left in the span. Errors stay with the
+    /// inode.
     fn settle_data(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<()> {
         let object = Object::new(kind::INODE, inode.ino.0, 1);
         task.site(&FLUSH_DATA, object, Access::Read)?;

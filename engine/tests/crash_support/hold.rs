@@ -1,5 +1,5 @@
-//! A schedule made by hand: the first task runs alone up to a named step and waits there until nobody
-//! else can go on; meanwhile the device completes what was submitted last.
+//! A schedule made by hand: the first task runs alone up to a named step and waits there until
+//! nobody else can go on; meanwhile the device completes what was submitted last.
 
 use machine::choice::{COMPLETE, Candidate, Ready, name_hash};
 use machine::{Actor, Chooser};

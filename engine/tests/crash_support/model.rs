@@ -1,9 +1,9 @@
 //! What a crash may leave of each file: per block the versions since the last persistence, per file
 //! the sizes, per name whether it may be gone.
 //!
-//! *Verified*: no block is older than its floor, foreign, or poison; no name and no size that was made
-//! durable is lost. *Not verified, because* POSIX does not promise it: that blocks of one state go
-//! together.
+//! *Verified*: no block is older than its floor, foreign, or poison; no name and no size that was
+//! made durable is lost. *Not verified, because* POSIX does not promise it: that blocks of one
+//! state go together.
 
 use machine::Moment;
 use std::collections::BTreeMap;
