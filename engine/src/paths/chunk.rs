@@ -4,13 +4,18 @@
 //! Promises: a chunk is never empty while there is something left, and a full device can be emptied
 //! by small ones. It must never know what is done with a chunk.
 
+use super::writeback::Effort;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::extents::ExtentMap;
-use crate::inode::span::Blocks;
+use crate::inode::span::{Blocks, Span};
 use crate::store::Handle;
+use crate::types::Ino;
 use machine::Task;
+
+/// Free blocks with which nobody has to look for more before space is freed: several paths of trees.
+const ROOM_BLOCKS: u64 = 32;
 
 /// How much one transaction changes at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +68,27 @@ impl Fs {
         4 * chunk.extents + self.store().metadata_for(chunk.blocks) + 4
     }
 
+    /// On a nearly full device, writes what is dirty, as it holds more space than it will use, and frees what
+    /// is pinned; so that whoever is about to free space can. W-5: at most RL is held.
+    ///
+    /// # Errors
+    /// Those of committing; errors of writing stay with their files.
+    pub(super) fn make_room(&self, task: &Task) -> Result<()> {
+        if self.store().available_blocks() >= ROOM_BLOCKS {
+            return Ok(());
+        }
+        let mut after = Ino(0);
+        while let Some(inode) = self.inodes().next_after(after) {
+            after = inode.ino;
+            self.write_range(task, &inode, Span::ALL.blocks(), Effort::Wait)?;
+            self.wait_writeback(task, &inode, Span::ALL.blocks())?;
+        }
+        if self.store().held_blocks() > 0 {
+            self.store().commit(task)?;
+        }
+        Ok(())
+    }
+
     /// Joins the running transaction with room for so many changes of items. If there is none, a
     /// commit may free what is pinned: no lock of rank 60 or more is held.
     ///
@@ -72,18 +98,14 @@ impl Fs {
         self.join_with(task, changes, false)
     }
 
-    /// As [`join_for`](Self::join_for), for what frees space: from what is kept for that. Whoever
-    /// frees space does with less than the worst case if there is no more.
+    /// As [`join_for`](Self::join_for), for what frees space: from what is kept for that. If there
+    /// is no room for the worst case, one for the usual one will do.
     ///
     /// # Errors
-    /// Those of committing.
+    /// `NoSpace`; those of committing.
     pub(super) fn join_freeing(&self, task: &Task, changes: u64) -> Result<Handle> {
         match self.join_with(task, changes, true) {
-            Err(Error::NoSpace { .. }) => {
-                let handle = self.join(task)?;
-                handle.set_freeing();
-                Ok(handle)
-            }
+            Err(Error::NoSpace { .. }) => self.join_with(task, 1, true),
             joined => joined,
         }
     }
@@ -92,7 +114,7 @@ impl Fs {
     /// Nothing of `blocks` changes meanwhile, as for [`last_chunk`].
     ///
     /// # Errors
-    /// Those of committing and of reading trees.
+    /// `NoSpace`; those of committing and of reading trees.
     pub(super) fn join_chunk(
         &self,
         task: &Task,

@@ -147,6 +147,7 @@ impl Fs {
     /// # Errors
     /// `ENOENT`; those of trees.
     pub fn unlink(&self, task: &Task, name: &str) -> Result<()> {
+        self.make_room(task)?;
         let inode = self.remove_name(task, name)?;
         self.namespace().add_orphan(inode.ino);
         drop(inode);

@@ -39,6 +39,7 @@ impl Fs {
     /// Deletes an inode without a name that nobody uses: TRUNCATE to nothing, and its items go.
     fn delete_inode(&self, task: &Task, inode: &Rc<Inode>) -> Result<()> {
         assert!(inode.users() == 0 && inode.item().nlink == 0, "nobody can reach it");
+        self.make_room(task)?;
         let _rl = inode.rl.lock(task, Range::ALL, Mode::Write)?; // TRUNCATE.2
         let _ml = inode.ml.lock(task, Range::ALL, Mode::Write)?; // TRUNCATE.3
         self.lower_size(task, inode, 0)?; // TRUNCATE.4

@@ -87,6 +87,7 @@ impl Fs {
         // PUNCH.1: there are no layouts to recall (W-6).
         let _rl = inode.rl.lock(task, span.lock_range(), Mode::Write)?; // PUNCH.2
         let parts = Parts::of(span, inode.size());
+        self.make_room(task)?; // W-5: only RL is held
         let _ml = inode.ml.lock(task, span.lock_range(), Mode::Write)?; // PUNCH.3
         self.clear_range(task, inode, parts)?; // PUNCH.4, PUNCH.5
         self.drop_range(task, inode, parts.whole) // PUNCH.6

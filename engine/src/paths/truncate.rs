@@ -62,6 +62,7 @@ impl Fs {
         if size > inode.size() {
             return self.extend(task, inode, rl.range(), size);
         }
+        self.make_room(task)?; // W-5: only RL is held
         self.shrink(task, inode, rl.range(), size, None)
     } // TRUNCATE.7: -ML -RL
 
@@ -95,10 +96,11 @@ impl Fs {
             self.page_in(task, inode, size / BLOCK_BYTES)?;
         }
         let _ml = inode.ml.lock(task, range, Mode::Write)?; // TRUNCATE.3
+        let old = inode.size();
         self.lower_size(task, inode, size)?; // TRUNCATE.4
         let began = match began {
-            // Beyond disk_i_size nothing is durable, and what has no name will not be seen.
-            None if size < inode.disk_size() => self.begin_truncate(task, inode, size)?,
+            // Beyond disk_i_size nothing is durable.
+            None if size < inode.disk_size() => self.begin_truncate(task, inode, size, old)?,
             began => began,
         };
         task.site(&EVICT, object(inode), Access::Write)?;
@@ -126,15 +128,23 @@ impl Fs {
     }
 
     /// TRUNCATE.6: the orphan record and disk_i_size, before any page goes: a commit in between would
-    /// show again what the dirty ones replace. Tells in which transaction. ML W and RL W from the new
-    /// size on are held.
+    /// show again what the dirty ones replace. Tells in which transaction; none for a file without a
+    /// name. ML W and RL W from the new size on are held. Without space, the `old` size is back.
     fn begin_truncate(
         &self,
         task: &Task,
         inode: &Inode,
         size: u64,
+        old: u64,
     ) -> Result<Option<TransactionId>> {
-        let handle = self.join_freeing(task, 3)?;
+        let handle = match self.join_freeing(task, 3) {
+            Err(error @ Error::NoSpace { .. }) => {
+                let _ext = inode.ext.write(task)?;
+                inode.grow(old, Span::new(size, old)); // nothing has gone yet
+                return Err(error);
+            }
+            joined => joined?,
+        };
         let _ext = self.write_extents(task, inode)?;
         task.site(&BEGIN, object(inode), Access::Write)?;
         if inode.item().nlink == 0 {

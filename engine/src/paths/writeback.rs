@@ -10,7 +10,7 @@ use crate::classes::{OEWAIT, WBWAIT, kind};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
-use crate::inode::extents::{Extent, Piece};
+use crate::inode::extents::{Extent, ExtentState, Piece};
 use crate::inode::ordered::{OrderedExtent, OrderedKind, OrderedPlan};
 use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
@@ -37,6 +37,12 @@ pub enum Effort {
     /// It skips what it would have to wait for, as the flusher does.
     Try,
 }
+
+/// Pieces of a batch.
+type Pieces = SmallVec<[Piece; 4]>;
+
+/// Pieces of a batch, with whether each is written in place.
+type Placed = SmallVec<[(Piece, bool); 4]>;
 
 /// Locked pages on their way, in order and without a gap.
 struct Batch {
@@ -184,9 +190,9 @@ impl Fs {
         let handle = self.store().join(task, Join::User)?; // WB.3
         let _ext = self.write_extents(task, inode)?; // WB.4
         let pieces = inode.extents.borrow().pieces(batch.blocks());
-        for piece in pieces {
-            if let Some(extent) = self.in_place_piece(task, inode, &piece)? {
-                let plan = in_place_plan(&extent);
+        for (piece, is_in_place) in self.split_by_place(task, inode, pieces)? {
+            if let (Piece::Extent(extent), true) = (&piece, is_in_place) {
+                let plan = in_place_plan(extent);
                 ordered.push(self.publish_piece(task, &handle, inode, batch, plan)?);
                 continue;
             }
@@ -203,9 +209,35 @@ impl Fs {
         Ok(()) // WB.5: -EXT -TX
     }
 
-    fn in_place_piece(&self, task: &Task, inode: &Inode, piece: &Piece) -> Result<Option<Extent>> {
-        let Piece::Extent(extent) = piece else { return Ok(None) };
-        Ok(self.is_overwritable(task, inode, extent)?.then(|| extent.clone()))
+    /// Pieces with whether each is written to the blocks that the file has; cut where that changes, as
+    /// it was decided block by block when the pages became dirty. Under EXT.
+    fn split_by_place(&self, task: &Task, inode: &Inode, pieces: Pieces) -> Result<Placed> {
+        let mut placed = Placed::new();
+        for piece in pieces {
+            let Piece::Extent(extent) = &piece else {
+                placed.push((piece, false));
+                continue;
+            };
+            let is_in_place = self.is_overwritable(task, inode, extent)?;
+            let is_cow = inode.has_datacow() && !matches!(extent.state, ExtentState::Unwritten);
+            if is_in_place || is_cow || extent.blocks.len() == 1 {
+                placed.push((piece, is_in_place));
+                continue;
+            }
+            let mut start = extent.blocks.start;
+            let mut is_in_place = self.writes_in_place(task, inode, start)?;
+            for index in extent.blocks.start + 1..extent.blocks.end {
+                let next = self.writes_in_place(task, inode, index)?;
+                if next != is_in_place {
+                    let part = extent.clipped(Blocks::new(start, index));
+                    placed.push((Piece::Extent(part), is_in_place));
+                    (start, is_in_place) = (index, next);
+                }
+            }
+            let part = extent.clipped(Blocks::new(start, extent.blocks.end));
+            placed.push((Piece::Extent(part), is_in_place));
+        }
+        Ok(placed)
     }
 
     fn publish_piece(
@@ -330,7 +362,7 @@ impl Fs {
 /// How data are written to the blocks that the file has.
 pub(crate) fn in_place_plan(extent: &Extent) -> OrderedPlan {
     let kind = match extent.state {
-        crate::inode::extents::ExtentState::Unwritten => OrderedKind::Prealloc,
+        ExtentState::Unwritten => OrderedKind::Prealloc,
         _ => OrderedKind::Nocow,
     };
     OrderedPlan { blocks: extent.blocks, block: extent.block, kind, direct: false, iocb: None }

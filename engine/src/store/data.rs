@@ -2,7 +2,7 @@
 
 use super::items::csum_key;
 use super::refs;
-use super::space::{ReadPin, Reserve};
+use super::space::{ReadPin, Reserve, Urgency};
 use super::{BTree, Handle, Store, Tree};
 use crate::defects::Defect;
 use crate::error::Result;
@@ -43,7 +43,7 @@ impl Store {
     /// # Errors
     /// `NoSpace`; a commit may help if [`held_blocks`](Self::held_blocks) is not zero.
     pub fn reserve_data(&self, data_blocks: u64) -> Result<Reserve> {
-        self.space.reserve(data_blocks + self.metadata_for(data_blocks), false)
+        self.space.reserve(data_blocks + self.metadata_for(data_blocks), Urgency::Ordinary)
     }
 
     /// Blocks of tree nodes that this many data blocks may add, beyond the copies that any change
@@ -130,6 +130,22 @@ impl Store {
         tree.blocks_per_change() + 2 * (changes - 1)
     }
 
+    /// Blocks that the completion of a write of so many data blocks takes in the trees at most.
+    pub fn completion_blocks(&self, data_blocks: u64) -> u64 {
+        // The extent cut in three and put in, the inode; a checksum out and one in for each block.
+        self.blocks_for(Tree::Fs, 4)
+            + self.blocks_for(Tree::Csum, 2 * data_blocks)
+            + self.blocks_for(Tree::Refs, 1)
+    }
+
+    /// Promises what the completion of a write of so many data blocks takes, out of all that is kept.
+    ///
+    /// # Errors
+    /// `NoSpace`; a commit gives back what copies of nodes took.
+    pub fn reserve_completion(&self, data_blocks: u64) -> Result<Reserve> {
+        self.space.reserve(self.completion_blocks(data_blocks), Urgency::Completion)
+    }
+
     /// The references to each block of a run: the run cut into pieces of equal counts.
     ///
     /// # Errors
@@ -183,7 +199,7 @@ impl Store {
 
     /// Blocks that a user may still reserve.
     pub fn available_blocks(&self) -> u64 {
-        self.space.available_blocks(false)
+        self.space.available_blocks(Urgency::Ordinary)
     }
 
     /// Blocks of the device.

@@ -93,12 +93,23 @@ enum Part {
     Top,
 }
 
+/// Whose need comes first when space is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// It can be refused.
+    Ordinary,
+    /// It frees space: it may use the first half of what is kept.
+    Freeing,
+    /// It cannot be refused any more: it may use all.
+    Completion,
+}
+
 /// Who asks for blocks.
 pub(crate) struct Claim<'a> {
     /// What was reserved for it.
     pub(crate) reserve: Option<&'a Reserve>,
     /// Whether it may use what is kept for deletions and completions.
-    pub(crate) is_urgent: bool,
+    pub(crate) urgency: Urgency,
     /// The running transaction.
     pub(crate) generation: u64,
 }
@@ -190,8 +201,8 @@ impl Space {
     }
 
     /// Blocks that anybody may still reserve.
-    pub(crate) fn available_blocks(&self, is_urgent: bool) -> u64 {
-        self.state.borrow().available(is_urgent)
+    pub(crate) fn available_blocks(&self, urgency: Urgency) -> u64 {
+        self.state.borrow().available(urgency)
     }
 
     /// Keeps this many blocks for deletions.
@@ -208,9 +219,9 @@ impl Space {
     ///
     /// # Errors
     /// `NoSpace`.
-    pub(crate) fn reserve(self: &Rc<Self>, blocks: u64, is_urgent: bool) -> Result<Reserve> {
+    pub(crate) fn reserve(self: &Rc<Self>, blocks: u64, urgency: Urgency) -> Result<Reserve> {
         let reserve = Reserve { space: self.clone(), blocks: Cell::new(0) };
-        reserve.add(blocks, is_urgent)?;
+        reserve.add(blocks, urgency)?;
         Ok(reserve)
     }
 
@@ -377,21 +388,26 @@ impl State {
         (self.maps.len() + self.leaves.len() + usize::from(self.leaves.len() > 1)) as u64
     }
 
-    fn available(&self, is_urgent: bool) -> u64 {
-        let kept = self.own_blocks() + if is_urgent { 0 } else { self.kept };
+    fn available(&self, urgency: Urgency) -> u64 {
+        let kept = match urgency {
+            Urgency::Ordinary => self.kept,
+            Urgency::Freeing => self.kept / 2,
+            Urgency::Completion => 0,
+        };
+        let kept = self.own_blocks() + kept;
         let taken = self.held + self.reserved + kept + self.pinned_by_reads();
         self.unallocated.saturating_sub(taken)
     }
 
     fn full(&self, wanted: u64) -> Error {
-        Error::NoSpace { wanted, available: self.available(true) }
+        Error::NoSpace { wanted, available: self.available(Urgency::Completion) }
     }
 
     /// How many of `want` blocks a claim may have: its reserve and what is available; at least
     /// `least`.
     fn check_claim(&self, least: u64, want: u64, claim: &Claim<'_>) -> Result<u64> {
         let promised = claim.reserve.map_or(0, |reserve| reserve.blocks.get());
-        let most = promised.saturating_add(self.available(claim.is_urgent));
+        let most = promised.saturating_add(self.available(claim.urgency));
         if most < least {
             return Err(Error::NoSpace { wanted: least, available: most });
         }
@@ -500,9 +516,9 @@ impl Reserve {
     ///
     /// # Errors
     /// `NoSpace`; what was promised before stays.
-    pub fn add(&self, blocks: u64, is_urgent: bool) -> Result<()> {
+    pub(crate) fn add(&self, blocks: u64, urgency: Urgency) -> Result<()> {
         let mut state = self.space.state.borrow_mut();
-        let available = state.available(is_urgent);
+        let available = state.available(urgency);
         if blocks > available {
             return Err(Error::NoSpace { wanted: blocks, available });
         }
