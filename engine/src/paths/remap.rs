@@ -383,7 +383,11 @@ impl Fs {
         let target = &sides.target;
         task.site(&SIZE, object(target, 0), Access::Write)?;
         let old = target.size();
-        target.grow(end, Span::new(old, old)); // what it exposes is there
+        let mut kept = Span::new(old, old);
+        if self.defects().has(Defect::CloneBeyondEofGapNotZeroed) {
+            kept.end = end.max(old);
+        }
+        target.grow(end, kept); // what it exposes is there
         target.raise_disk_size();
         self.write_item(task, handle, target)
     }
