@@ -34,13 +34,10 @@ impl Oracle {
         })
     }
 
-    /// The size at which a direct write that failed may leave a file of `size` bytes: that of its
-    /// beginning, though it wrote nothing (ext4).
+    /// The size to which a direct write from a mapping may bring a file of `size` bytes before it
+    /// looks at the memory: where it begins. There it stays if the memory is missing (ext4).
     pub(crate) fn size_left_by_fault(&self, id: CallId, size: u64) -> Option<u64> {
-        let (Op::DirectWriteFrom { span, .. } | Op::DirectWrite { span, .. }) = self.calls[id].op
-        else {
-            return None;
-        };
+        let Op::DirectWriteFrom { span, .. } = self.calls[id].op else { return None };
         (!self.promises.direct_faults_reported && span.offset > size).then_some(span.offset)
     }
 

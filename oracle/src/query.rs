@@ -139,7 +139,7 @@ impl Oracle {
                     if cut_short && size != state {
                         spans.push((size.min(state), size.max(state)));
                     }
-                    if history.partial & 1 << index != 0 {
+                    if cut_short {
                         next.extend(self.size_left_by_fault(entries[index].call, state));
                     }
                     next.push(size);
@@ -456,6 +456,9 @@ impl Oracle {
         }
         let by_bytes = !matches!(call.op, Operation::Clone { .. });
         if by_bytes && query.possible & !query.required != 0 {
+            if !self.promises.direct_coherent {
+                return None;
+            }
             *grain = Grain::Byte;
         }
         let answer = self.block_answer(file, number, query);

@@ -5,7 +5,7 @@ use rustix::fd::AsFd;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-/// How often a map is taken anew because the size of the file changed meanwhile.
+/// How often a map is taken anew because the file changed meanwhile.
 const TRIES_MAX: u32 = 1000;
 
 /// The runs of data and holes up to the end of the file, in order.
@@ -15,17 +15,17 @@ pub(super) fn map(file: impl AsFd) -> Result<Vec<HoleRun>, Errno> {
     for _ in 0..TRIES_MAX {
         let runs = map_up_to(&file, before)?;
         let after = size()?;
-        // The calls of one map see the file at different moments: those of a changing size do not
-        // fit together.
-        if after == before && runs.last().map_or(0, |run| run.span.end()) == after {
-            return Ok(runs);
+        // The calls of one map see the file at different moments and may not fit together.
+        match runs {
+            Some(runs) if after == before => return Ok(runs),
+            _ => before = after,
         }
-        before = after;
     }
     Err(Errno::AGAIN)
 }
 
-fn map_up_to(file: impl AsFd, size: u64) -> Result<Vec<HoleRun>, Errno> {
+/// `None` if the file changed so that the runs do not fit together.
+fn map_up_to(file: impl AsFd, size: u64) -> Result<Option<Vec<HoleRun>>, Errno> {
     let mut runs = Vec::new();
     let mut at = 0;
     while at < size {
@@ -41,16 +41,14 @@ fn map_up_to(file: impl AsFd, size: u64) -> Result<Vec<HoleRun>, Errno> {
         if start == size {
             break;
         }
-        // Another task may have cut the file off meanwhile.
+        // Another task may have cut the file off, or punched the data, meanwhile.
         let end = match rustix::fs::seek(&file, SeekFrom::Hole(start)) {
-            Ok(end) => end.min(size),
-            Err(Errno::NXIO) => break,
+            Ok(end) if end > start => end.min(size),
+            Ok(_) | Err(Errno::NXIO) => return Ok(None),
             Err(errno) => return Err(errno),
         };
-        if end > start {
-            runs.push(HoleRun { span: Span::new(start, end - start), data: true });
-        }
-        at = end.max(start + 1);
+        runs.push(HoleRun { span: Span::new(start, end - start), data: true });
+        at = end;
     }
-    Ok(runs)
+    Ok(Some(runs))
 }
