@@ -89,6 +89,13 @@ guarantees! {
     HOLES_SAFE = 18, Posix, "Data is never reported as a hole";
     HOLES_EXACT = 19, LinuxPractice, "Blocks that were never written are holes";
     ERROR_REPORTED = 20, LinuxPractice, "A task that is told of no error has lost nothing";
+    MOUNTS = 21, Consistency, "Every crash state mounts";
+    CHECKS = 22, Consistency, "A recovered image passes the full check";
+    REPEATABLE = 23, Consistency, "Recovery that is cut and repeated shows the same";
+    USABLE = 24, Consistency, "A recovered file system takes new operations";
+    NO_LEAK = 25, Consistency, "Nothing leaks";
+    PROGRESS = 26, Consistency, "Every operation ends";
+    AFTER = 27, Posix, "What a program's own lines demand holds";
 }
 
 /// The guarantee of that number; `None` if there is none.

@@ -67,6 +67,11 @@ pub(super) fn pieces(task: &Task, tree: &Edit<'_>, run: Run) -> Result<SmallVec<
             }
         };
         let end = end.min(run.end());
+        if end <= at {
+            // A record at `at` that does not cover it: only damage makes one.
+            let what = "a record without blocks";
+            return Err(Error::Corrupt { structure: "reference record", block: at, what });
+        }
         pieces.push(Record { run: Run::new(at, end - at), count });
         at = end;
     }
