@@ -30,7 +30,8 @@ impl Oracle {
     fn meets_cached_access(&self, direct: &Call, file: FileId) -> bool {
         self.calls.iter().any(|call| {
             let overlap = call.invoke < direct.ret && direct.invoke < call.ret;
-            overlap && !is_direct(&call.op) && concerned(call).any(|other| other == file)
+            let cached = !is_direct(&call.op) || uses_as_memory(call, file);
+            overlap && cached && concerned(call).any(|other| other == file)
         })
     }
 
@@ -51,6 +52,15 @@ impl Oracle {
 /// The files that a call acts on or reads.
 fn concerned(call: &Call) -> impl Iterator<Item = FileId> + '_ {
     call.files.iter().copied().chain(call.sources.iter().map(|source| source.0))
+}
+
+/// Whether the memory of a direct IO is a mapping of the file.
+fn uses_as_memory(call: &Call, file: FileId) -> bool {
+    match call.op {
+        Op::DirectReadInto { .. } => call.files.contains(&file),
+        Op::DirectWriteFrom { .. } => call.sources.iter().any(|source| source.0 == file),
+        _ => false,
+    }
 }
 
 fn maps_itself(call: &Call, file: FileId) -> bool {
