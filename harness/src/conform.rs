@@ -12,6 +12,8 @@
 mod reduce;
 mod script;
 mod session;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use crate::clock::Stopwatch;
