@@ -119,8 +119,8 @@ impl Fs {
         Ok(File::new(self, inode))
     }
 
-    /// Makes dirty data of all files durable, and everything else that changed. Files without a name
-    /// that nobody uses any more are deleted first.
+    /// Makes dirty data of all files durable, and everything else that changed. Files without a
+    /// name that nobody uses any more are deleted first.
     ///
     /// # Errors
     /// Those of writing and of committing.
@@ -369,8 +369,8 @@ impl File {
     /// Makes the file durable.
     ///
     /// # Errors
-    /// Those of writeback since the last time that this open file heard of them; those of the log and
-    /// of committing.
+    /// Those of writeback since the last time that this open file heard of them; those of the log
+    /// and of committing.
     pub fn fsync(&self, task: &Task) -> Result<()> {
         crate::paths::fsync::fsync(self, task)
     }

@@ -242,7 +242,8 @@ fn failing_devices_leave_a_sound_image() {
     }
 }
 
-/// Lets the planned errors that did not come up yet come up, then mounts, reads, writes and unmounts.
+/// Lets the planned errors that did not come up yet come up, then mounts, reads, writes and
+/// unmounts.
 fn recover(rig: &Rig, what: &str) {
     let recovered = rig.run(|task| {
         for _ in 0..24 {

@@ -189,7 +189,7 @@ impl Model {
             let mut target = vec![0; len];
             self.fs.load(task, &mapping, offset, &mut target)?;
             self.compare(offset, &target, len);
-            if offset % 3 == 0 {
+            if offset.is_multiple_of(3) {
                 self.fs.msync(task, &mapping, offset, len as u64)?;
             }
         }

@@ -172,7 +172,7 @@ fn race(rig: &Rig, mount: &MountOptions, seed: u64, tasks: u64, steps: u32) {
     let inos: Vec<_> = files.iter().map(|(file, _)| file.inode().ino).collect();
     drop(files);
     rig.unmount(fs);
-    let problems = rig.run(|task| engine::check(task)).expect("the check reads everything");
+    let problems = rig.run(engine::check).expect("the check reads everything");
     assert!(problems.problems.is_empty(), "{what}: {:?}", problems.problems);
     let fs = rig.mount(mount);
     let used = fs.clone();

@@ -1,12 +1,12 @@
 //! The extent map of a file: which blocks of the device hold which blocks of the file, as memory
 //! believes it.
 //!
-//! Where no extent is, the file has a hole. Delayed allocation is no extent: it is a dirty page with
-//! a reservation (see `pages`). An extent with an ordered extent in flight is *pending*; the tree on
-//! the medium still has what was there before.
+//! Where no extent is, the file has a hole. Delayed allocation is no extent: it is a dirty page
+//! with a reservation (see `pages`). An extent with an ordered extent in flight is *pending*; the
+//! tree on the medium still has what was there before.
 //!
-//! Promises: extents never overlap; every change raises `seq`. It must never know trees, pages
-//! or tasks: the inode's EXT lock guards it.
+//! Promises: extents never overlap; every change raises `seq`. It must never know trees,
+//! pages or tasks: the inode's EXT lock guards it.
 
 use super::ordered::OrderedExtent;
 use super::span::Blocks;
@@ -192,8 +192,8 @@ impl ExtentMap {
         self.extents.insert(extent.blocks.start, extent);
     }
 
-    /// Takes out what lies in `blocks`, splitting extents at the edges. A pending extent is taken out
-    /// whole or not at all: whoever changes its range waits for it first.
+    /// Takes out what lies in `blocks`, splitting extents at the edges. A pending extent is taken
+    /// out whole or not at all: whoever changes its range waits for it first.
     pub fn remove(&mut self, blocks: Blocks) -> SmallVec<[Extent; 2]> {
         let starts: SmallVec<[u64; 4]> = self.overlapping_starts(blocks).collect();
         let mut removed = SmallVec::new();

@@ -1,8 +1,8 @@
 //! The extents of a file in memory and in the tree, changed together.
 //!
-//! Promises: an extent map and its ordered extents change in `publish_pending` and `retire` only, each
-//! without a scheduling point; the items of the tree follow at completion. All of it is
-//! done under EXT; the caller holds it and, for changes of the tree, a handle.
+//! Promises: an extent map and its ordered extents change in `publish_pending` and `retire` only,
+//! each without a scheduling point; the items of the tree follow at completion. All of
+//! it is done under EXT; the caller holds it and, for changes of the tree, a handle.
 //!
 //! It must never know pages, but for telling them that what they hold is settled.
 
@@ -49,8 +49,8 @@ impl Fs {
         Ok(guard)
     }
 
-    /// Reads the extent map from the tree, with what a crash left behind the end of the file: for who
-    /// drops that in several transactions, before anybody else uses the file.
+    /// Reads the extent map from the tree, with what a crash left behind the end of the file: for
+    /// who drops that in several transactions, before anybody else uses the file.
     ///
     /// # Errors
     /// Those of reading the tree; `Stopped`.
@@ -122,8 +122,8 @@ impl Fs {
         problem.map_or(Ok(items), Err)
     }
 
-    /// Publishes a write that is about to begin: extent map and ordered extent appear together.
-    /// Under EXT W, in the transaction of `handle`, which commits only after the completion.
+    /// Publishes a write that is about to begin: extent map and ordered extent appear together
+    /// . Under EXT W, in the transaction of `handle`, which commits only after the completion.
     pub fn publish_pending(
         &self,
         handle: &Handle,
@@ -204,8 +204,8 @@ impl Fs {
         )
     }
 
-    /// Drops what a crash left behind the end of the file, before anything else is changed: a greater
-    /// size must not show it. Under EXT W.
+    /// Drops what a crash left behind the end of the file, before anything else is changed: a
+    /// greater size must not show it. Under EXT W.
     fn drop_leftovers(&self, task: &Task, handle: &Handle, inode: &Inode) -> Result<()> {
         loop {
             let Some(blocks) = inode.extents.borrow_mut().take_leftover() else { return Ok(()) };

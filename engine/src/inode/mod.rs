@@ -2,8 +2,9 @@
 //!
 //! Everything here is shared between tasks; the lock that guards each part is named beside it.
 //!
-//! Promises: the pair of extent map and ordered extents changes in two places only, `publish_pending`
-//! and `retire`. It must never know paths: what locks are taken in which order is theirs.
+//! Promises: the pair of extent map and ordered extents changes in two places only,
+//! `publish_pending` and `retire`. It must never know paths: what locks are taken in which
+//! order is theirs.
 
 pub mod cache;
 pub mod errseq;
@@ -120,9 +121,9 @@ impl Inode {
         self.size.set(size);
     }
 
-    /// Raises i_size, if it is less. Under EXT W, and RL W of everything from the old size on (§7.2).
-    /// What mappings stored behind the old end, but for what was `written`, becomes zero at the same
-    /// instant. Tells whether the size changed.
+    /// Raises i_size, if it is less. Under EXT W, and RL W of everything from the old size on
+    /// (§7.2). What mappings stored behind the old end, but for what was `written`, becomes zero at
+    /// the same instant. Tells whether the size changed.
     pub fn grow(&self, size: u64, written: Span) -> bool {
         let old = self.size.get();
         if size <= old {
@@ -205,8 +206,8 @@ impl Inode {
             || !self.ordered.borrow().is_empty()
     }
 
-    /// Forgets everything in memory, as a mount that is abandoned does: breaks the circle of inode and
-    /// ordered extents.
+    /// Forgets everything in memory, as a mount that is abandoned does: breaks the circle of inode
+    /// and ordered extents.
     pub(crate) fn abandon(&self) {
         self.extents.borrow_mut().clear();
         self.ordered.borrow_mut().clear();

@@ -46,7 +46,7 @@ pub struct OrderedExtent {
     /// What the extent map had before, to be put back if the write fails.
     pub replaced: RefCell<SmallVec<[super::extents::Extent; 2]>>,
     /// Space set aside for what completion will change.
-    pub reserves: RefCell<SmallVec<[Reserve; 2]>>,
+    pub reserve: RefCell<Option<Reserve>>,
     io_done: Cell<bool>,
     failed: Cell<bool>,
     complete: Cell<bool>,
@@ -84,7 +84,7 @@ impl OrderedExtent {
             iocb,
             digests: RefCell::default(),
             replaced: RefCell::default(),
-            reserves: RefCell::default(),
+            reserve: RefCell::default(),
             io_done: Cell::new(false),
             failed: Cell::new(false),
             complete: Cell::new(false),

@@ -5,8 +5,8 @@
 //! stable whoever writes to the page meanwhile.
 //!
 //! Promises: dirty and writeback are tags of the cache, changed together with the page (P-3: no
-//! instant with neither between the two). It must never know extents or tasks beyond the lock that a
-//! page owns.
+//! instant with neither between the two). It must never know extents or tasks beyond the lock that
+//! a page owns.
 
 use super::span::Blocks;
 use crate::classes::PAGE;

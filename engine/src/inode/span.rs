@@ -1,7 +1,7 @@
 //! Ranges of a file: in bytes and in blocks.
 //!
-//! Promises: half-open, never inverted, arithmetic that saturates at the end of the number range. It
-//! must never know files.
+//! Promises: half-open, never inverted, arithmetic that saturates at the end of the number range.
+//! It must never know files.
 
 use crate::error::{Errno, Error, Result};
 use crate::types::BLOCK_BYTES;

@@ -1,7 +1,7 @@
 //! CW: what ordered extents become when their IO has ended (races.md §7.4).
 //!
-//! Promises: X-1, only here becomes an extent Written, after IO_DONE without error; W-1, no RL, ML, MM
-//! or LOGI is taken, and PAGE neither. It must never know who waits.
+//! Promises: X-1, only here becomes an extent Written, after IO_DONE without error; W-1, no RL, ML,
+//! MM or LOGI is taken, and PAGE neither. It must never know who waits.
 
 use super::write::floor;
 use crate::classes::kind;
@@ -67,9 +67,9 @@ impl Fs {
         let handle = self.store().join(task, Join::Completion)?; // CW.1
         assert_eq!(handle.generation(), ordered.transaction.0, "W-3: the commit waits for it");
         let _ext: Guard = inode.ext.write(task)?; // CW.2
-        ordered.reserves.take();
-        let changes = 4 + ordered.blocks.len();
-        self.store().reserve_changes(&handle, changes).or_else(only_if_full)?;
+        ordered.reserve.take(); // for what follows: nothing runs in between
+        let promised = self.store().completion_blocks(ordered.blocks.len());
+        handle.reserve_blocks(promised).or_else(only_if_full)?;
         if ordered.has_failed() {
             self.undo_items(task, &handle, ordered)?;
         } else {

@@ -1,21 +1,23 @@
 //! DREAD and DWRITE: past the page cache, with and without waiting (races.md §7.4).
 //!
-//! A request in flight is an [`Iocb`]. It owns the guards of RL and ML as tokens, so that nobody else
-//! touches the range before the last of its blocks is part of the file.
+//! A request in flight is an [`Iocb`]. It owns the guards of RL and ML as tokens, so that nobody
+//! else touches the range before the last of its blocks is part of the file.
 //!
-//! Promises: what a direct write returned is part of the file, and no page of its range is cached; a
-//! direct read never shows a block before its write has completed. It must never know mappings.
+//! Promises: what a direct write returned is part of the file, and no page of its range is cached;
+//! a direct read never shows a block before its write has completed. It must never know
+//! mappings.
 
 use super::read::{Readable, read_error, read_request};
 use super::write::write_span;
+use super::writeback::{Room, in_place_plan};
 use crate::classes::{IOCB, kind};
 use crate::error::{Errno, Error, Result};
 use crate::fs::{File, Fs, Sync};
 use crate::inode::Inode;
 use crate::inode::extents::Piece;
-use crate::inode::ordered::{OrderedKind, OrderedPlan};
+use crate::inode::ordered::{OrderedExtent, OrderedKind, OrderedPlan};
 use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
-use crate::store::Reserve;
+use crate::store::{Handle, Reserve};
 use crate::types::{BLOCK_BYTES, SECTOR_BYTES};
 use machine::disk::{Data, Note};
 use machine::{Access, Block, Guard, Mode, Object, Server, Site, Task, WaitQueue};
@@ -68,8 +70,8 @@ impl Iocb {
         })
     }
 
-    /// A piece of a write is part of the file. Tells the size that the file has at least now (X-7: up
-    /// to the first piece that is not), and what the request writes.
+    /// A piece of a write is part of the file. Tells the size that the file has at least now (X-7:
+    /// up to the first piece that is not), and what the request writes.
     pub(crate) fn add_piece(&self, blocks: Blocks) -> (u64, Span) {
         let mut pieces = self.pieces.borrow_mut();
         pieces.push(blocks);
@@ -191,7 +193,7 @@ impl Fs {
         iocb.bytes.set(span.len());
         let blocks = span.blocks();
         *iocb.data.borrow_mut() = vec![None; blocks.len() as usize];
-        self.flush_range(task, inode, span)?;
+        self.flush_range(task, inode, span)?; // DREAD.3
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
         iocb.tokens.borrow_mut().push(rl.into_token()); // DREAD.6
         if iocb.end_part() {
@@ -296,7 +298,8 @@ impl Fs {
         }
         self.wait_ordered(task, inode, blocks)?; // DWRITE.6
         let contents = self.contents_for(task, inode, span, source)?; // DWRITE.8: bounce
-        self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?; // DWRITE.7 to DWRITE.9
+        // DWRITE.7 to DWRITE.9
+        self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?;
         iocb.tokens.borrow_mut().extend([rl.into_token(), ml.into_token()]); // DWRITE.9
         self.end_piece(task, &iocb)?;
         Ok(io)
@@ -370,8 +373,8 @@ impl Fs {
         Ok(contents)
     }
 
-    /// DWRITE.7 to DWRITE.9: piece by piece, each submitted before the next is published. Space that
-    /// runs out shortens the request.
+    /// DWRITE.7 to DWRITE.9: piece by piece, each submitted before the next is published. Space
+    /// that runs out shortens the request.
     fn submit_pieces(
         &self,
         task: &Task,
@@ -380,12 +383,23 @@ impl Fs {
         contents: &[Block],
         reserve: Option<&Reserve>,
     ) -> Result<()> {
-        let mut rest = blocks;
+        let (mut rest, mut room) = (blocks, Room::Plenty);
         while !rest.is_empty() {
-            let published = self.publish_direct(task, iocb, rest, reserve);
-            let ordered = match published {
+            let ordered = match self.publish_direct(task, iocb, rest, room, reserve) {
                 Ok(ordered) => ordered,
                 Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(Error::NoSpace { .. }) if room != Room::Nothing => {
+                    room = room.after_a_commit(false);
+                    // It waits for what was submitted, and takes neither RL nor ML.
+                    match self.store().commit(task) {
+                        Ok(()) => continue,
+                        Err(Error::Stopped) => return Err(Error::Stopped),
+                        Err(error) => {
+                            iocb.fail(error);
+                            break;
+                        }
+                    }
+                }
                 Err(error) if rest.start == blocks.start => {
                     iocb.fail(error);
                     break;
@@ -396,6 +410,9 @@ impl Fs {
                     break;
                 }
             };
+            if room == Room::Nothing {
+                room = Room::Short; // what was published now may be committed
+            }
             let first = (ordered.blocks.start - blocks.start) as usize;
             let count = ordered.blocks.len() as usize;
             self.submit_ordered(task, &ordered, &contents[first..first + count])?; // DWRITE.8
@@ -410,35 +427,45 @@ impl Fs {
         task: &Task,
         iocb: &Rc<Iocb>,
         blocks: Blocks,
+        room: Room,
         reserve: Option<&Reserve>,
-    ) -> Result<Rc<crate::inode::ordered::OrderedExtent>> {
+    ) -> Result<Rc<OrderedExtent>> {
         let inode = &iocb.inode;
         let handle = self.join(task)?;
         let _ext = self.write_extents(task, inode)?;
-        let piece = inode.extents.borrow().pieces(blocks).swap_remove(0);
-        let mut plan = None;
-        if let Piece::Extent(extent) = &piece
-            && self.is_overwritable(task, inode, extent)?
-        {
-            plan = Some(super::writeback::in_place_plan(extent));
-        }
-        let plan = match plan {
-            Some(plan) => plan,
-            None => {
-                let hint = self.hint_for(inode, blocks.start);
-                let want = self.cow_len(task, inode, blocks)?;
-                let store = self.store();
-                let run = store.allocate_data(task, &handle, want, hint, reserve)?;
-                let blocks = Blocks::new(blocks.start, blocks.start + run.len_blocks);
-                let kind = OrderedKind::Cow;
-                OrderedPlan { blocks, block: run.block, kind, direct: true, iocb: None }
-            }
-        };
+        let part = room.part_of(blocks);
+        let promise = room.promise(self, part.len())?;
+        let plan = self.place_direct(task, &handle, inode, part, reserve)?;
         let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
         task.site(&PUBLISH, object, Access::Write)?;
         iocb.add_part();
         let plan = OrderedPlan { direct: true, iocb: Some(iocb.clone()), ..plan };
-        Ok(self.publish_pending(&handle, inode, plan)) // X-2; -EXT -TX
+        let ordered = self.publish_pending(&handle, inode, plan);
+        *ordered.reserve.borrow_mut() = promise;
+        Ok(ordered) // -EXT -TX
+    }
+
+    /// DWRITE.7: where the start of `blocks` goes: where it is, or to new blocks. Under EXT W.
+    fn place_direct(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        inode: &Inode,
+        blocks: Blocks,
+        reserve: Option<&Reserve>,
+    ) -> Result<OrderedPlan> {
+        let piece = inode.extents.borrow().pieces(blocks).swap_remove(0);
+        if let Piece::Extent(extent) = &piece
+            && self.is_overwritable(task, inode, extent)?
+        {
+            return Ok(in_place_plan(extent));
+        }
+        let hint = self.hint_for(inode, blocks.start);
+        let want = self.cow_len(task, inode, blocks)?;
+        let run = self.store().allocate_data(task, handle, want, hint, reserve)?;
+        let blocks = Blocks::new(blocks.start, blocks.start + run.len_blocks);
+        let (kind, block) = (OrderedKind::Cow, run.block);
+        Ok(OrderedPlan { blocks, block, kind, direct: true, iocb: None })
     }
 
     /// How many of `blocks` need new blocks of the device. Under EXT.

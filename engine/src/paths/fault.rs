@@ -1,7 +1,7 @@
 //! FAULT (read and write): a page-table entry is made (races.md §7.4).
 //!
-//! Promises: F-2, a fault takes no RL; P-4, a writable entry makes its page dirty before it exists. It
-//! must never know what the processor wants to do with the entry.
+//! Promises: F-2, a fault takes no RL; P-4, a writable entry makes its page dirty before it exists.
+//! It must never know what the processor wants to do with the entry.
 
 use crate::classes::kind;
 use crate::error::{Errno, Error, Result};
@@ -17,12 +17,30 @@ static SIZE: Site = Site::new("fault.check-size");
 static INSTALL: Site = Site::new("fault.install");
 
 impl Fs {
-    /// FAULT at the block `index` of the mapped file.
+    /// FAULT at the block `index` of the mapped file; once more after a commit if space is short:
+    /// RETRY, with MM dropped.
     ///
     /// # Errors
     /// `EFAULT` beyond the last page of the file, or if the mapping is gone; `NoSpace`; those of
     /// reading.
     pub(crate) fn fault(
+        &self,
+        task: &Task,
+        mapping: &Rc<MappingState>,
+        index: u64,
+        writes: bool,
+    ) -> Result<()> {
+        match self.fault_once(task, mapping, index, writes) {
+            Err(Error::NoSpace { .. }) => {
+                self.gain_space(task)?; // W-5: nothing is held
+                self.fault_once(task, mapping, index, writes)
+            }
+            other => other,
+        }
+    }
+
+    /// FAULT.1 to FAULT.8.
+    fn fault_once(
         &self,
         task: &Task,
         mapping: &Rc<MappingState>,
@@ -54,12 +72,7 @@ impl Fs {
             self.wait_stable(task, inode, &page)?; // FAULT.4, X-9
             if !page.is_dirty() {
                 // FAULT.5, FAULT.6: Hole -> Delalloc, never Written; dirty.
-                let is_unreserved = reserve.is_none();
-                match self.dirty_page(task, inode, &page, reserve, || ()) {
-                    // It needed no place before: RETRY, with MM dropped.
-                    Err(Error::NoSpace { .. }) if is_unreserved => return Ok(()),
-                    other => drop(other?),
-                }
+                drop(self.dirty_page(task, inode, &page, reserve, || ())?);
             }
         }
         self.install(task, mapping, &page, writes) // FAULT.7

@@ -1,7 +1,7 @@
 //! The IO paths: each operation as the numbered steps of races.md §7.4.
 //!
-//! A path is the only place that decides which locks are taken in which order. One step, one line or
-//! one call, with the step and the rules cited beside it.
+//! A path is the only place that decides which locks are taken in which order. One step, one line
+//! or one call, with the step and the rules cited beside it.
 //!
 //! What tasks may see of each other is marked by sites; every acquisition of a lock is one, too.
 

@@ -1,7 +1,8 @@
 //! READ (buffered): through the page cache (races.md §7.4).
 //!
-//! Promises: what is read of each block was its content at one moment of the call; a block of a file
-//! with checksums is verified whenever it comes from the device. It must never know who wrote it.
+//! Promises: what is read of each block was its content at one moment of the call; a block of a
+//! file with checksums is verified whenever it comes from the device. It must never know who wrote
+//! it.
 
 use crate::classes::kind;
 use crate::error::{Error, Result};
@@ -61,7 +62,8 @@ impl Fs {
             task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
             let (within, len) = part_of(span, index);
             let bytes = page.data();
-            target[done..done + len].copy_from_slice(&bytes.bytes()[within..within + len]); // READ.4
+            // READ.4
+            target[done..done + len].copy_from_slice(&bytes.bytes()[within..within + len]);
             done += len;
         }
         Ok(done) // READ.6
@@ -150,8 +152,8 @@ impl Fs {
         }
     }
 
-    /// The start of `blocks` as the extent map says, pinned for reading: `None` if it reads as zeros;
-    /// else how many blocks lie together. Waits while a write is in flight there.
+    /// The start of `blocks` as the extent map says, pinned for reading: `None` if it reads as
+    /// zeros; else how many blocks lie together. Waits while a write is in flight there.
     pub(crate) fn map_for_read(
         &self,
         task: &Task,

@@ -15,8 +15,8 @@ static EVICT: Site = Site::new("page.evict");
 static RECLAIM: Site = Site::new("page.reclaim");
 
 impl Fs {
-    /// P-5: takes the pages of a range out of the cache; what is dirty is given up. ML W of the range
-    /// is held, and RL W of what is dirty.
+    /// P-5: takes the pages of a range out of the cache; what is dirty is given up. ML W of the
+    /// range is held, and RL W of what is dirty.
     ///
     /// # Errors
     /// `Stopped`.

@@ -1,8 +1,8 @@
 //! The workers of a mount: completion, dsync, flusher, committer, reclaim.
 //!
 //! A worker is created when there is first something for it to do. The flusher, the committer and
-//! reclaim also wake by themselves, a number of times that the mount options give; when they then run
-//! is the scheduler's choice, as that of every task.
+//! reclaim also wake by themselves, a number of times that the mount options give; when they then
+//! run is the scheduler's choice, as that of every task.
 //!
 //! Promises: a worker without work is idle, and all of them end at unmount. It must never know what
 //! the work consists of.

@@ -116,11 +116,12 @@ impl Fs {
         let is_whole =
             bytes.len() as u64 == BLOCK_BYTES || within == 0 && written.end >= inode.size();
         let object = Object::new(kind::PAGE, inode.ino.0, index);
+        let mut has_gained = false;
         loop {
             let reserve = self.reserve_page(task, inode, index)?; // WRITE.2, W-5: only RL is held
             task.may_fault()?; // WRITE.3: fault-in, only RL is held
             let page = self.page_for_write(task, inode, index, is_whole)?; // WRITE.4: find or fill
-            let _locked = page.lock().lock(task)?; // WRITE.4: +PAGE
+            let locked = page.lock().lock(task)?; // WRITE.4: +PAGE
             if !page.is_attached() || !(is_whole || page.is_uptodate()) {
                 task.progress("writing a page")?; // evicted meanwhile
                 continue;
@@ -132,10 +133,12 @@ impl Fs {
                 copy();
                 return Ok(());
             }
-            let is_unreserved = reserve.is_none();
             let _dirtied = match self.dirty_page(task, inode, &page, reserve, copy) {
-                Err(Error::NoSpace { .. }) if is_unreserved => {
-                    task.progress("reserving for a page")?; // it needed no place before
+                Err(Error::NoSpace { .. }) if !has_gained => {
+                    // It had a place before, or the trees need more than was set aside.
+                    has_gained = true;
+                    drop(locked);
+                    self.gain_space(task)?; // W-5
                     continue;
                 }
                 other => other?, // WRITE.4: Delalloc, dirty
@@ -183,8 +186,8 @@ impl Fs {
     }
 
     /// Makes a page dirty that has its content and is locked, and sees to it that it has a place:
-    /// blocks of the file that may be overwritten, or space set aside (Delalloc). `change` gives it its
-    /// new content, at the same instant. The caller may change the size while it has the result
+    /// blocks of the file that may be overwritten, or space set aside (Delalloc). `change` gives it
+    /// its new content, at the same instant. The caller may change the size while it has the result
     /// (EXT W).
     ///
     /// # Errors
@@ -230,8 +233,8 @@ impl Fs {
         self.is_overwritable(task, inode, &extent)
     }
 
-    /// Whether data may be written to the blocks of an extent: they hold nothing yet, or the file is
-    /// overwritten in place, and nobody else refers to any of them. Under EXT.
+    /// Whether data may be written to the blocks of an extent: they hold nothing yet, or the file
+    /// is overwritten in place, and nobody else refers to any of them. Under EXT.
     pub(crate) fn is_overwritable(
         &self,
         task: &Task,
@@ -254,7 +257,8 @@ impl Fs {
         Ok(references.iter().all(|&(_, count)| count == 1))
     }
 
-    /// Gives a hole an unwritten block at once, as mounts without delayed allocation do. Under EXT W.
+    /// Gives a hole an unwritten block at once, as mounts without delayed allocation do. Under EXT
+    /// W.
     fn allocate_unwritten(
         &self,
         task: &Task,
@@ -284,9 +288,9 @@ impl Fs {
         self.store().abort();
     }
 
-    /// WRITE.2: space for `blocks` blocks of data and what they need. If there is none, what is dirty
-    /// is written, as it holds more than it will use, and a commit frees what is pinned: W-5, at
-    /// most RL is held.
+    /// WRITE.2: space for `blocks` blocks of data and what they need. If there is none, what is
+    /// dirty is written, as it holds more than it will use, and a commit frees what is pinned: W-5,
+    /// at most RL is held.
     ///
     /// # Errors
     /// `NoSpace`; those of committing.
@@ -295,16 +299,31 @@ impl Fs {
             Err(Error::NoSpace { .. }) => {}
             other => return other,
         }
+        self.gain_space(task)?;
+        self.store().reserve_data(blocks)
+    }
+
+    /// Writes what is dirty, as it holds more space than it will use, and commits: W-5, at most RL
+    /// is held.
+    ///
+    /// # Errors
+    /// Those of committing; errors of writing stay with their files.
+    pub(crate) fn gain_space(&self, task: &Task) -> Result<()> {
         let (mut after, all) = (Ino(0), Span::ALL.blocks());
         while let Some(inode) = self.inodes().next_after(after) {
             after = inode.ino;
             self.write_range(task, &inode, all, Effort::Wait)?;
             self.wait_writeback(task, &inode, all)?;
         }
-        if self.store().held_blocks() > 0 {
+        if self.may_gain_space() {
             self.store().commit(task)?;
         }
-        self.store().reserve_data(blocks)
+        Ok(())
+    }
+
+    /// Whether a commit would give space back: freed blocks, or what was promised to completions.
+    pub(crate) fn may_gain_space(&self) -> bool {
+        self.store().held_blocks() > 0 || self.store().pending() > 0
     }
 
     /// WRITE.2 and FAULT.1 of one page: nothing if it has a place already, which is how what was

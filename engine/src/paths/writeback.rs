@@ -2,8 +2,8 @@
 //!
 //! Promises: W-1, no RL, ML, MM or LOGI is taken; P-3 and P-4, a page goes from dirty to writeback
 //! with its entries write-protected and its content frozen. What cannot be written is lost as on
-//! Linux: the page becomes clean, and the error is kept for whoever asks (fsync). It must never know
-//! why it was called.
+//! Linux: the page becomes clean, and the error is kept for whoever asks (fsync). It must never
+//! know why it was called.
 
 use super::write::digests_of;
 use crate::classes::{OEWAIT, WBWAIT, kind};
@@ -61,10 +61,49 @@ impl Batch {
         &self.contents[(blocks.start - start) as usize..(blocks.end - start) as usize]
     }
 
-    /// What was set aside for the pages of `blocks`.
-    fn take_reserves(&self, blocks: Blocks) -> SmallVec<[Reserve; 2]> {
+    /// Gives back what was set aside for the pages of `blocks`.
+    fn drop_reserves(&self, blocks: Blocks) {
         let pages = self.pages.iter().filter(|(page, _)| blocks.contains(page.index()));
-        pages.filter_map(|(page, _)| page.take_reserve()).collect()
+        pages.for_each(|(page, _)| page.drop_reserve());
+    }
+}
+
+/// How a publication goes about what its completion will need of a device that may be full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Long pieces, with all that they may need promised.
+    Plenty,
+    /// After a commit, which gives back what copies of nodes took: block by block.
+    Short,
+    /// Even a commit did not help: without a promise, as most completions need less than that.
+    Nothing,
+}
+
+impl Room {
+    /// What is left to try after a commit.
+    pub(crate) fn after_a_commit(self, has_progressed: bool) -> Room {
+        match self {
+            Room::Plenty => Room::Short,
+            Room::Short if has_progressed => Room::Short,
+            Room::Short | Room::Nothing => Room::Nothing,
+        }
+    }
+
+    /// What to publish of `blocks` in one piece.
+    pub(crate) fn part_of(self, blocks: Blocks) -> Blocks {
+        let most = if self == Room::Plenty { u64::MAX } else { 1 };
+        Blocks::new(blocks.start, blocks.end.min(blocks.start.saturating_add(most)))
+    }
+
+    /// What the completion of a piece may use.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub(crate) fn promise(self, fs: &Fs, blocks: u64) -> Result<Option<Reserve>> {
+        if self == Room::Nothing {
+            return Ok(None);
+        }
+        fs.store().reserve_completion(blocks).map(Some)
     }
 }
 
@@ -106,8 +145,8 @@ impl Fs {
         Ok(())
     }
 
-    /// WB.1: locks the dirty pages from the start of `blocks` on, in order, until one is not dirty or
-    /// cannot be had.
+    /// WB.1: locks the dirty pages from the start of `blocks` on, in order, until one is not dirty
+    /// or cannot be had.
     fn gather(
         &self,
         task: &Task,
@@ -147,16 +186,31 @@ impl Fs {
 
     fn write_batch(&self, task: &Task, inode: &Rc<Inode>, mut batch: Batch) -> Result<()> {
         self.start_writeback(task, inode, &mut batch)?; // WB.2
-        let mut ordered = SmallVec::new();
-        let published = self.publish(task, inode, &batch, &mut ordered); // WB.3, WB.4, WB.5
-        match published {
-            Ok(()) => {}
-            Err(Error::Stopped) => return Err(Error::Stopped),
-            Err(error) => self.give_up(inode, &batch, &ordered, error),
-        }
-        for ordered in ordered {
-            let contents = batch.contents_of(ordered.blocks);
-            self.submit_ordered(task, &ordered, contents)?; // WB.6
+        let mut room = Room::Plenty;
+        let mut rest = batch.blocks();
+        while !rest.is_empty() {
+            let mut ordered = SmallVec::new();
+            let published = self.publish(task, inode, &batch, rest, room, &mut ordered); // WB.3-5
+            for ordered in &ordered {
+                let contents = batch.contents_of(ordered.blocks);
+                self.submit_ordered(task, ordered, contents)?; // WB.6
+                rest.start = ordered.blocks.end;
+            }
+            let result = match published {
+                Err(Error::NoSpace { .. }) if room != Room::Nothing => {
+                    room = room.after_a_commit(!ordered.is_empty());
+                    self.store().commit(task) // it waits for what was submitted, and takes no PAGE
+                }
+                other => other,
+            };
+            match result {
+                Ok(()) => {}
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(error) => {
+                    self.give_up(inode, &batch, rest, error);
+                    break;
+                }
+            }
         }
         Ok(()) // WB.7: the batch unlocks its pages
     }
@@ -179,38 +233,48 @@ impl Fs {
         Ok(())
     }
 
-    /// WB.3 to WB.5: gives every block a place and publishes the ordered extents.
+    /// WB.3 to WB.5: gives every block of `blocks` a place and publishes the ordered extents, from
+    /// the first one on.
     fn publish(
         &self,
         task: &Task,
         inode: &Rc<Inode>,
         batch: &Batch,
+        blocks: Blocks,
+        room: Room,
         ordered: &mut SmallVec<[Rc<OrderedExtent>; 2]>,
     ) -> Result<()> {
         let handle = self.store().join(task, Join::User)?; // WB.3
         let _ext = self.write_extents(task, inode)?; // WB.4
-        let pieces = inode.extents.borrow().pieces(batch.blocks());
+        let pieces = inode.extents.borrow().pieces(blocks);
         for (piece, is_in_place) in self.split_by_place(task, inode, pieces)? {
-            if let (Piece::Extent(extent), true) = (&piece, is_in_place) {
-                let plan = in_place_plan(extent);
-                ordered.push(self.publish_piece(task, &handle, inode, batch, plan)?);
-                continue;
-            }
             let mut rest = piece.blocks();
             while !rest.is_empty() {
-                let run = self.allocate_for(task, &handle, inode, batch, rest)?;
-                let blocks = Blocks::new(rest.start, rest.start + run.len_blocks);
-                let (kind, block) = (OrderedKind::Cow, run.block);
-                let plan = OrderedPlan { blocks, block, kind, direct: false, iocb: None };
-                ordered.push(self.publish_piece(task, &handle, inode, batch, plan)?);
-                rest.start = blocks.end;
+                let part = room.part_of(rest);
+                let promise = room.promise(self, part.len())?;
+                let plan = match &piece {
+                    Piece::Extent(extent) if is_in_place => in_place_plan(&extent.clipped(part)),
+                    _ => {
+                        let run = self.allocate_for(task, &handle, inode, batch, part)?;
+                        let blocks = Blocks::new(part.start, part.start + run.len_blocks);
+                        let (kind, block) = (OrderedKind::Cow, run.block);
+                        OrderedPlan { blocks, block, kind, direct: false, iocb: None }
+                    }
+                };
+                rest.start = plan.blocks.end;
+                let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
+                task.site(&PUBLISH, object, Access::Write)?;
+                batch.drop_reserves(plan.blocks);
+                let published = self.publish_pending(&handle, inode, plan);
+                *published.reserve.borrow_mut() = promise;
+                ordered.push(published);
             }
         }
         Ok(()) // WB.5: -EXT -TX
     }
 
-    /// Pieces with whether each is written to the blocks that the file has; cut where that changes, as
-    /// it was decided block by block when the pages became dirty. Under EXT.
+    /// Pieces with whether each is written to the blocks that the file has; cut where that changes,
+    /// as it was decided block by block when the pages became dirty. Under EXT.
     fn split_by_place(&self, task: &Task, inode: &Inode, pieces: Pieces) -> Result<Placed> {
         let mut placed = Placed::new();
         for piece in pieces {
@@ -240,22 +304,6 @@ impl Fs {
         Ok(placed)
     }
 
-    fn publish_piece(
-        &self,
-        task: &Task,
-        handle: &Handle,
-        inode: &Rc<Inode>,
-        batch: &Batch,
-        plan: OrderedPlan,
-    ) -> Result<Rc<OrderedExtent>> {
-        let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
-        task.site(&PUBLISH, object, Access::Write)?;
-        let reserves = batch.take_reserves(plan.blocks);
-        let ordered = self.publish_pending(handle, inode, plan);
-        *ordered.reserves.borrow_mut() = reserves;
-        Ok(ordered)
-    }
-
     /// New blocks for the start of `blocks`, from what was set aside when the pages became dirty.
     fn allocate_for(
         &self,
@@ -270,17 +318,14 @@ impl Fs {
         let reserve = first.take_reserve();
         let run = self.store().allocate_data(task, handle, blocks.len(), hint, reserve.as_ref());
         if let Some(reserve) = reserve {
-            first.set_reserve(reserve); // what is left is for the trees
+            first.set_reserve(reserve); // the rest is given back at the publication
         }
         run
     }
 
     /// What has no ordered extent is lost: the pages are clean, the error is kept.
-    fn give_up(&self, inode: &Inode, batch: &Batch, ordered: &[Rc<OrderedExtent>], error: Error) {
-        for (page, _) in &batch.pages {
-            if ordered.iter().any(|it| it.blocks.contains(page.index())) {
-                continue;
-            }
+    fn give_up(&self, inode: &Inode, batch: &Batch, rest: Blocks, error: Error) {
+        for (page, _) in batch.pages.iter().filter(|(page, _)| rest.contains(page.index())) {
             page.drop_reserve();
             inode.pages.settle(Blocks::one(page.index()));
             inode.pages.end_writeback(page);

@@ -15,6 +15,9 @@ use smallvec::SmallVec;
 /// joins.
 const RECORDS_PER_PIECE: u64 = 4;
 
+/// What trees may have grown by, beyond what was set aside for it, before a device counts as full.
+const GROWTH_BLOCKS: u64 = 4;
+
 impl Store {
     /// Allocates up to `want` consecutive blocks for data, at least one, from what `reserve`
     /// promises or the handle may have. The caller asks again for the rest.
@@ -132,18 +135,21 @@ impl Store {
 
     /// Blocks that the completion of a write of so many data blocks takes in the trees at most.
     pub fn completion_blocks(&self, data_blocks: u64) -> u64 {
-        // The extent cut in three and put in, the inode; a checksum out and one in for each block.
+        // The extent cut in three and put in, the inode; checksums out, and others in.
         self.blocks_for(Tree::Fs, 4)
-            + self.blocks_for(Tree::Csum, 2 * data_blocks)
+            + self.blocks_for(Tree::Csum, 2)
+            + 2 * self.metadata_for(data_blocks)
             + self.blocks_for(Tree::Refs, 1)
     }
 
-    /// Promises what the completion of a write of so many data blocks takes, out of all that is kept.
+    /// Promises what the completion of a write of so many data blocks takes, out of all that is
+    /// kept.
     ///
     /// # Errors
-    /// `NoSpace`; a commit gives back what copies of nodes took.
+    /// `NoSpace`; a commit ends the completions before this one, and gives back what copies of
+    /// nodes took.
     pub fn reserve_completion(&self, data_blocks: u64) -> Result<Reserve> {
-        self.space.reserve(self.completion_blocks(data_blocks), Urgency::Completion)
+        self.space.promise(self.completion_blocks(data_blocks))
     }
 
     /// The references to each block of a run: the run cut into pieces of equal counts.
@@ -207,8 +213,10 @@ impl Store {
         self.space.blocks()
     }
 
-    /// Keeps as many blocks as a deletion in each tree takes, twice: for it and for a completion.
+    /// Keeps as many blocks as a deletion in each tree takes, and as a completion does, with some
+    /// for the growth of trees.
     pub(super) fn keep_for_deletions(&self) {
-        self.space.keep(2 * self.trees.iter().map(BTree::blocks_per_change).sum::<u64>());
+        let deletion: u64 = self.trees.iter().map(BTree::blocks_per_change).sum();
+        self.space.keep(deletion + self.completion_blocks(1) + GROWTH_BLOCKS);
     }
 }

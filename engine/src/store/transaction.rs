@@ -39,6 +39,14 @@ pub enum Join {
     Completion,
 }
 
+/// How urgent the needs of a join are, if it frees nothing.
+const fn urgency_of(join: Join) -> Urgency {
+    match join {
+        Join::User => Urgency::Ordinary,
+        Join::Completion => Urgency::Completion,
+    }
+}
+
 /// Which tasks have joined.
 type Tasks = SmallVec<[(TaskId, Weak<Joined>); 4]>;
 
@@ -68,6 +76,7 @@ struct Joined {
     generation: u64,
     join: Join,
     is_freeing: Cell<bool>,
+    is_irrevocable: Cell<bool>,
     reserve: Reserve,
     _guard: Guard,
 }
@@ -86,6 +95,11 @@ impl Handle {
     /// What this task does frees space: it may use the blocks that are kept for that.
     pub fn set_freeing(&self) {
         self.0.is_freeing.set(true);
+    }
+
+    /// What this task has begun can not be refused any more: it may use all that is kept.
+    pub fn set_irrevocable(&self) {
+        self.0.is_irrevocable.set(true);
     }
 
     /// Reserves blocks for what this handle will change.
@@ -116,10 +130,10 @@ impl Handle {
     }
 
     fn urgency(&self) -> Urgency {
-        match self.0.join {
-            Join::Completion => Urgency::Completion,
-            Join::User if self.0.is_freeing.get() => Urgency::Freeing,
-            Join::User => Urgency::Ordinary,
+        match urgency_of(self.0.join) {
+            _ if self.0.is_irrevocable.get() => Urgency::Completion,
+            Urgency::Ordinary if self.0.is_freeing.get() => Urgency::Freeing,
+            urgency => urgency,
         }
     }
 
@@ -200,7 +214,8 @@ impl Transaction {
             generation: self.generation.get(),
             join,
             is_freeing: Cell::new(false),
-            reserve: self.space.reserve(0, Urgency::Completion)?,
+            is_irrevocable: Cell::new(false),
+            reserve: self.space.reserve(0, urgency_of(join))?,
             _guard: guard,
         };
         let handle = Handle(Rc::new(joined));

@@ -79,9 +79,11 @@ struct State {
     unallocated: u64,
     /// Of these, the busy ones.
     held: u64,
-    /// Of the others, those promised to somebody.
+    /// Of the others, those promised to somebody who could have been refused.
     reserved: u64,
-    /// Kept for deletions, so that a full device can be emptied.
+    /// Those promised to completions; as far as they go, out of what is kept.
+    promised: u64,
+    /// Kept for deletions and completions, so that a full device can be emptied.
     kept: u64,
 }
 
@@ -118,6 +120,7 @@ pub(crate) struct Claim<'a> {
 pub struct Reserve {
     space: Rc<Space>,
     blocks: Cell<u64>,
+    is_promise: bool,
 }
 
 /// Keeps a run from being reused while it is being read, until dropped.
@@ -179,6 +182,7 @@ impl Space {
             unallocated,
             held: 0,
             reserved: 0,
+            promised: 0,
             kept: 0,
         };
         let lock = Mutex::new(machine, &ALLOC, (0, 0));
@@ -220,9 +224,21 @@ impl Space {
     /// # Errors
     /// `NoSpace`.
     pub(crate) fn reserve(self: &Rc<Self>, blocks: u64, urgency: Urgency) -> Result<Reserve> {
-        let reserve = Reserve { space: self.clone(), blocks: Cell::new(0) };
+        let is_promise = urgency == Urgency::Completion;
+        let reserve = Reserve { space: self.clone(), blocks: Cell::new(0), is_promise };
         reserve.add(blocks, urgency)?;
         Ok(reserve)
+    }
+
+    /// Promises a completion blocks, unless it should rather wait for others to end.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub(crate) fn promise(self: &Rc<Self>, blocks: u64) -> Result<Reserve> {
+        if !self.state.borrow().may_promise(blocks) {
+            return Err(self.state.borrow().full(blocks));
+        }
+        self.reserve(blocks, Urgency::Completion)
     }
 
     /// Keeps `run` from being reused until the pin is dropped.
@@ -389,14 +405,30 @@ impl State {
     }
 
     fn available(&self, urgency: Urgency) -> u64 {
-        let kept = match urgency {
-            Urgency::Ordinary => self.kept,
-            Urgency::Freeing => self.kept / 2,
-            Urgency::Completion => 0,
+        let aside = match urgency {
+            Urgency::Ordinary => self.kept.max(self.promised),
+            Urgency::Freeing => (self.kept / 2).max(self.promised),
+            Urgency::Completion => self.promised,
         };
-        let kept = self.own_blocks() + kept;
-        let taken = self.held + self.reserved + kept + self.pinned_by_reads();
+        let aside = self.own_blocks() + self.reserved + aside;
+        let taken = self.held + aside + self.pinned_by_reads();
         self.unallocated.saturating_sub(taken)
+    }
+
+    /// Whether one more completion may be promised so much: out of what is kept, out of what nobody
+    /// else needs, or as the only one.
+    fn may_promise(&self, blocks: u64) -> bool {
+        let is_harmless = self.promised == 0
+            || self.promised + blocks <= self.kept
+            || blocks <= self.available(Urgency::Ordinary);
+        is_harmless && blocks <= self.available(Urgency::Completion)
+    }
+
+    /// What was promised is given back or used.
+    fn lower_promised(&mut self, blocks: u64, is_promise: bool) {
+        let total = if is_promise { &mut self.promised } else { &mut self.reserved };
+        assert!(*total >= blocks, "more was promised than is given back");
+        *total -= blocks;
     }
 
     fn full(&self, wanted: u64) -> Error {
@@ -419,7 +451,7 @@ impl State {
         let Some(reserve) = claim.reserve else { return };
         let spent = reserve.blocks.get().min(blocks);
         reserve.blocks.set(reserve.blocks.get() - spent);
-        self.reserved -= spent;
+        self.lower_promised(spent, reserve.is_promise);
     }
 
     fn scan(&mut self, from: u64, to: u64) -> Pick {
@@ -522,7 +554,8 @@ impl Reserve {
         if blocks > available {
             return Err(Error::NoSpace { wanted: blocks, available });
         }
-        state.reserved += blocks;
+        let state = &mut *state;
+        *(if self.is_promise { &mut state.promised } else { &mut state.reserved }) += blocks;
         self.blocks.set(self.blocks.get() + blocks);
         Ok(())
     }
@@ -536,7 +569,7 @@ impl Reserve {
     pub fn give_back(&self, blocks: u64) -> u64 {
         let back = blocks.min(self.blocks.get());
         self.blocks.set(self.blocks.get() - back);
-        self.space.state.borrow_mut().reserved -= back;
+        self.space.state.borrow_mut().lower_promised(back, self.is_promise);
         back
     }
 }
