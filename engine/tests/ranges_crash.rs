@@ -142,8 +142,8 @@ fn the_last_close_lets_the_next_sync_delete() {
 
 /// Many extents: a truncate, a punch or a deletion takes several transactions, and any of them may
 /// be the last.
-const SCATTERED: &str = "create f\nwrite f 0 1\nwrite f 2 1\nwrite f 4 1\nwrite f 6 1\nwrite f 8 1\n\
-    write f 10 1\nwrite f 12 1\nwrite f 14 1\nwrite f 16 1\nwrite f 18 1";
+const SCATTERED: &str = "create f\nwrite f 0 1\nwrite f 2 1\nwrite f 4 1\nwrite f 6 1\n\
+    write f 8 1\nwrite f 10 1\nwrite f 12 1\nwrite f 14 1\nwrite f 16 1\nwrite f 18 1";
 
 #[test]
 fn operations_of_several_transactions_are_finished_or_were_never_begun() {

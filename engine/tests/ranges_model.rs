@@ -1,5 +1,5 @@
-//! Operations that reshape files, one after the other, against plain bytes; with remounts, with nodes
-//! as small as possible, on devices that are nearly full.
+//! Operations that reshape files, one after the other, against plain bytes; with remounts, with
+//! nodes as small as possible, on devices that are nearly full.
 
 mod core_support;
 mod ranges_support;

@@ -61,7 +61,8 @@ impl Racer {
             task.begin_operation();
             match self.step(task) {
                 Ok(()) | Err(Error::NoSpace { .. }) => {}
-                // A mapping beyond the end, sizes that another task has changed, names that are gone.
+                // A mapping beyond the end, sizes that another task has changed, names that are
+                // gone.
                 Err(Error::Refused(
                     Errno::EFAULT | Errno::EINVAL | Errno::ENOENT | Errno::EEXIST,
                 )) => {}
@@ -177,8 +178,8 @@ fn read_all(task: &Task, fs: &Fs) -> engine::Result<Vec<(String, Vec<u8>)>> {
     Ok(contents)
 }
 
-/// After a race: the device has what memory had, nothing is inconsistent, and nothing stays allocated
-/// when everything is deleted.
+/// After a race: the device has what memory had, nothing is inconsistent, and nothing stays
+/// allocated when everything is deleted.
 fn settle(task: &Task, fs: &Fs, mount: &MountOptions, baseline: u64) -> engine::Result<()> {
     task.begin_operation();
     let before = read_all(task, fs)?;
@@ -305,7 +306,8 @@ fn bytes_of(rig: &Rig, file: &File) -> Vec<u8> {
     read.iter().copied().step_by(BLOCK as usize).collect()
 }
 
-/// Runs a race of two files in many schedules, on files that are checksummed or overwritten in place.
+/// Runs a race of two files in many schedules, on files that are checksummed or overwritten in
+/// place.
 fn two_files(
     contents: [[u8; 4]; 2],
     bodies: impl Fn(&Fs, &[File; 2]) -> Vec<Body>,

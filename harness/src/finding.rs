@@ -74,8 +74,8 @@ impl Finding {
         format!("{}-{}.pf", self.wrong.kind, &hash.as_str()[..10])
     }
 
-    /// Writes the file into a folder, which is made if it is not there; returns its path. The file is
-    /// complete or not there at all.
+    /// Writes the file into a folder, which is made if it is not there; returns its path. The file
+    /// is complete or not there at all.
     ///
     /// # Errors
     /// Those of the file system.

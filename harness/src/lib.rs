@@ -1,9 +1,10 @@
 //! The harness: programs, targets, execution, cuts, recovery, verdicts, findings.
 //!
 //! Data flows one way: a [`program`] is executed ([`execution`]) on a [`target`], the power is cut
-//! ([`cuts`]), each crash state recovered ([`recovery`]) and judged ([`verdict`]), and what is wrong
-//! becomes a [`finding`] that replays ([`replay`]) and is made small ([`minimize`]). [`session`] is that
-//! whole line for one program; [`campaign`] and [`explore`] repeat it; [`commands`] are the verbs.
+//! ([`cuts`]), each crash state recovered ([`recovery`]) and judged ([`verdict`]), and what is
+//! wrong becomes a [`finding`] that replays ([`replay`]) and is made small ([`minimize`]).
+//! [`session`] is that whole line for one program; [`campaign`] and [`explore`] repeat it;
+//! [`commands`] are the verbs.
 //!
 //! It alone knows machine, engine and oracle.
 

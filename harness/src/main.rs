@@ -1,6 +1,6 @@
-//! The `powerfail` command: parses the line, calls the library, prints, and exits with 0 as expected,
-//! 1 for a violation or an unexpected verdict, 2 for bad usage or input, 3 if the environment lacks
-//! something.
+//! The `powerfail` command: parses the line, calls the library, prints, and exits with 0 as
+//! expected, 1 for a violation or an unexpected verdict, 2 for bad usage or input, 3 if the
+//! environment lacks something.
 
 use clap::{Parser, Subcommand, ValueEnum};
 use harness::commands::{self, Exit};

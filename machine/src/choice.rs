@@ -51,8 +51,8 @@ pub enum Actor {
 pub struct Candidate {
     /// Who.
     pub actor: Actor,
-    /// The [`name_hash`] of the name of the task, or [`DEVICE_NAME`]: stable when tasks are added or
-    /// removed, which numbers are not.
+    /// The [`name_hash`] of the name of the task, or [`DEVICE_NAME`]: stable when tasks are added
+    /// or removed, which numbers are not.
     pub name: u32,
     /// What it will do; for the device, `None`.
     pub event: Option<Event>,

@@ -1,8 +1,9 @@
 //! Fibres: the vehicle of tasks. One of the two rooms with `unsafe`.
 //!
-//! A fibre runs jobs one after the other and never finishes: stacks cost microseconds to make, and a
-//! finished coroutine leaks its fake stack under AddressSanitizer. Suspending needs the yielder that
-//! corosensei lends to the coroutine's body; the body keeps its address for the code that it calls.
+//! A fibre runs jobs one after the other and never finishes: stacks cost microseconds to make, and
+//! a finished coroutine leaks its fake stack under AddressSanitizer. Suspending needs the yielder
+//! that corosensei lends to the coroutine's body; the body keeps its address for the code that it
+//! calls.
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};

@@ -1,11 +1,12 @@
 //! The deterministic computer: tasks, choices, locks, a disk and its power.
 //!
-//! An engine is plain sequential Rust that takes a [`Task`] and calls [`Task::site`] wherever another
-//! task may run. Everything that could differ between two runs (who runs, which request ends, what
-//! the medium kept, which fault) is one number asked of one [`choice::Chooser`], and recorded.
+//! An engine is plain sequential Rust that takes a [`Task`] and calls [`Task::site`] wherever
+//! another task may run. Everything that could differ between two runs (who runs, which request
+//! ends, what the medium kept, which fault) is one number asked of one [`choice::Chooser`], and
+//! recorded.
 //!
-//! Architecture invariants: the machine knows no file system, reads no clock and no random generator
-//! outside [`choosers`], and has `unsafe` in two rooms only, `fibre` and [`medium`].
+//! Architecture invariants: the machine knows no file system, reads no clock and no random
+//! generator outside [`choosers`], and has `unsafe` in two rooms only, `fibre` and [`medium`].
 
 pub mod block;
 pub mod choice;

@@ -112,7 +112,8 @@ pub(crate) enum Status {
     Finished,
 }
 
-/// Who must act before a waiting task can go on; the edges of the wait-for graph that are not locks.
+/// Who must act before a waiting task can go on; the edges of the wait-for graph that are not
+/// locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
     /// The device.

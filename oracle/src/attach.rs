@@ -1,8 +1,8 @@
 //! Invocation: from this moment on, a call may have its effect.
 //!
 //! *Verified*: a call is in the history of everything it may change before anyone can see it.
-//! *Not verified, because* a call whose name or mapping is replaced while it is in flight may act on
-//! either file; it is then required in neither.
+//! *Not verified, because* a call whose name or mapping is replaced while it is in flight may act
+//! on either file; it is then required in neither.
 use crate::call::{CallId, FileId};
 use crate::file::{Change, Mark, SizeEffect};
 use crate::model::{Mapped, Oracle};

@@ -1,7 +1,7 @@
 //! Hole maps.
 //!
-//! *Verified*: the map covers the file; data is in no hole; blocks that nobody wrote or reserved are
-//! no data where the target promises that.
+//! *Verified*: the map covers the file; data is in no hole; blocks that nobody wrote or reserved
+//! are no data where the target promises that.
 //! *Not verified, because* zeros that were written may be reported either way, and whether punched
 //! or cut-off blocks are holes again depends on when the target frees them.
 use crate::call::{CallId, FileId};

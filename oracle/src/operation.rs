@@ -20,7 +20,8 @@ pub struct PathId(pub u8);
 pub struct MapId(pub u8);
 
 /// The position of an operation in its program, stable over an execution: it numbers the bytes
-/// that the operation writes. Operations are numbered from 1 in program order (setup, tasks, after).
+/// that the operation writes. Operations are numbered from 1 in program order (setup, tasks,
+/// after).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u16);
 
@@ -160,8 +161,8 @@ pub enum Errno {
 }
 
 /// One run of a hole map: `[offset, offset + len)` of the file is data or a hole. As by
-/// `lseek(SEEK_DATA/SEEK_HOLE)`: a target may report a hole as data (POSIX allows it), and unwritten
-/// extents as either, but never data as a hole.
+/// `lseek(SEEK_DATA/SEEK_HOLE)`: a target may report a hole as data (POSIX allows it), and
+/// unwritten extents as either, but never data as a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoleRun {
     /// The bytes of the run.

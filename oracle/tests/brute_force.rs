@@ -225,8 +225,13 @@ fn histories(clones: bool) -> impl Strategy<Value = Vec<Timed>> {
     })
 }
 
+/// No files beside the tests: a failure is printed, and goes into a table by hand.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..Default::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(300))]
 
     #[test]
     fn a_block_shows_exactly_what_some_order_shows(calls in histories(false)) {
@@ -253,7 +258,10 @@ proptest! {
     /// A sequential file system, each call acting at one moment of its interval: every result that
     /// it gives is legal while it lives.
     #[test]
-    fn what_a_sequential_file_system_returns_is_legal(calls in histories(true), seed in any::<u64>()) {
+    fn what_a_sequential_file_system_returns_is_legal(
+        calls in histories(true),
+        seed in any::<u64>(),
+    ) {
         let mut oracle = Oracle::new(Promises::strict());
         let mut now = setup(&mut oracle);
         let mut image = vec![0; SIZE];

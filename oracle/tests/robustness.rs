@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 fn number() -> impl Strategy<Value = u64> {
     let edges = vec![0, 1, 511, 512, 4095, 4096, 8192, 1 << 26, 1 << 43, i64::MAX as u64, u64::MAX];
-    prop_oneof![4 => 0u64..20_000, 2 => (0u64..5).prop_map(|n| n * 4096), 1 => prop::sample::select(edges)]
+    let blocks = (0u64..5).prop_map(|n| n * 4096);
+    prop_oneof![4 => 0u64..20_000, 2 => blocks, 1 => prop::sample::select(edges)]
 }
 
 fn span() -> impl Strategy<Value = Span> {
@@ -73,8 +74,13 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+/// No files beside the tests: a failure is printed, and goes into a table by hand.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..Default::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(400))]
 
     #[test]
     fn no_history_makes_it_panic(

@@ -4,17 +4,16 @@
 //! Promises: a chunk is never empty while there is something left, and a full device can be emptied
 //! by small ones. It must never know what is done with a chunk.
 
-use super::writeback::Effort;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::extents::ExtentMap;
-use crate::inode::span::{Blocks, Span};
+use crate::inode::span::Blocks;
 use crate::store::Handle;
-use crate::types::Ino;
 use machine::Task;
 
-/// Free blocks with which nobody has to look for more before space is freed: several paths of trees.
+/// Free blocks with which nobody has to look for more before space is freed: several paths of
+/// trees.
 const ROOM_BLOCKS: u64 = 32;
 
 /// How much one transaction changes at most.
@@ -68,8 +67,8 @@ impl Fs {
         4 * chunk.extents + self.store().metadata_for(chunk.blocks) + 4
     }
 
-    /// On a nearly full device, writes what is dirty, as it holds more space than it will use, and frees what
-    /// is pinned; so that whoever is about to free space can. W-5: at most RL is held.
+    /// On a nearly full device, writes what is dirty, as it holds more space than it will use, and
+    /// frees what is pinned; so that whoever is about to free space can. W-5: at most RL is held.
     ///
     /// # Errors
     /// Those of committing; errors of writing stay with their files.
@@ -77,16 +76,7 @@ impl Fs {
         if self.store().available_blocks() >= ROOM_BLOCKS {
             return Ok(());
         }
-        let mut after = Ino(0);
-        while let Some(inode) = self.inodes().next_after(after) {
-            after = inode.ino;
-            self.write_range(task, &inode, Span::ALL.blocks(), Effort::Wait)?;
-            self.wait_writeback(task, &inode, Span::ALL.blocks())?;
-        }
-        if self.store().held_blocks() > 0 {
-            self.store().commit(task)?;
-        }
-        Ok(())
+        self.gain_space(task)
     }
 
     /// Joins the running transaction with room for so many changes of items. If there is none, a
@@ -130,6 +120,26 @@ impl Fs {
         Ok((self.join_freeing(task, self.changes_of(chunk))?, chunk))
     }
 
+    /// As [`join_chunk`](Self::join_chunk), for an operation that cannot be refused any more.
+    ///
+    /// # Errors
+    /// Those of committing and of reading trees.
+    pub(super) fn join_due_chunk(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        blocks: Blocks,
+    ) -> Result<(Handle, Chunk)> {
+        match self.join_chunk(task, inode, blocks) {
+            Err(Error::NoSpace { .. }) => {}
+            joined => return joined,
+        }
+        let chunk = self.last_chunk(task, inode, blocks, ChunkLimit::SMALLEST)?;
+        let handle = self.join(task)?;
+        handle.set_irrevocable();
+        Ok((handle, chunk))
+    }
+
     fn join_with(&self, task: &Task, changes: u64, frees: bool) -> Result<Handle> {
         let mut has_committed = false;
         loop {
@@ -138,7 +148,7 @@ impl Fs {
                 handle.set_freeing();
             }
             match self.store().reserve_changes(&handle, changes) {
-                Err(Error::NoSpace { .. }) if !has_committed && self.store().held_blocks() > 0 => {
+                Err(Error::NoSpace { .. }) if !has_committed && self.may_gain_space() => {
                     drop(handle);
                     self.store().commit(task)?;
                     has_committed = true;

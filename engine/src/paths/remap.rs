@@ -342,8 +342,8 @@ impl Fs {
         shared.map(|()| next)
     }
 
-    /// Joins for sharing the start of `rest`: as much as there is room for. RL W and ML W keep what is
-    /// looked at here.
+    /// Joins for sharing the start of `rest`: as much as there is room for. RL W and ML W keep what
+    /// is looked at here.
     fn join_shares(
         &self,
         task: &Task,
@@ -358,8 +358,8 @@ impl Fs {
         Ok((self.join_for(task, changes)?, LEAST))
     }
 
-    /// Changes of items that sharing takes at most, but for those of reference counts of the source:
-    /// of extents, of what is dropped in the target, of the inode.
+    /// Changes of items that sharing takes at most, but for those of reference counts of the
+    /// source: of extents, of what is dropped in the target, of the inode.
     fn changes_of_shares(
         &self,
         task: &Task,

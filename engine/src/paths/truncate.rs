@@ -127,9 +127,10 @@ impl Fs {
         Ok(())
     }
 
-    /// TRUNCATE.6: the orphan record and disk_i_size, before any page goes: a commit in between would
-    /// show again what the dirty ones replace. Tells in which transaction; none for a file without a
-    /// name. ML W and RL W from the new size on are held. Without space, the `old` size is back.
+    /// TRUNCATE.6: the orphan record and disk_i_size, before any page goes: a commit in between
+    /// would show again what the dirty ones replace. Tells in which transaction; none for a file
+    /// without a name. ML W and RL W from the new size on are held. Without space, the `old` size
+    /// is back.
     fn begin_truncate(
         &self,
         task: &Task,
@@ -162,9 +163,9 @@ impl Fs {
         Ok(Some(transaction))
     }
 
-    /// TRUNCATE.6: drops the extents behind the end chunk by chunk, from the last on; `began` is the
-    /// transaction of the orphan record, which the last chunk removes. ML W and RL W of all of it are
-    /// held, no page of it is cached and nothing of it is in flight.
+    /// TRUNCATE.6: drops the extents behind the end chunk by chunk, from the last on; `began` is
+    /// the transaction of the orphan record, which the last chunk removes. ML W and RL W of all of
+    /// it are held, no page of it is cached and nothing of it is in flight.
     pub(super) fn drop_behind(
         &self,
         task: &Task,
@@ -175,7 +176,7 @@ impl Fs {
         let all = Blocks::new(ending.size().div_ceil(BLOCK_BYTES), BLOCKS_END);
         loop {
             task.site(&DROP, object(inode), Access::Write)?;
-            let (handle, chunk) = self.join_chunk(task, inode, all)?;
+            let (handle, chunk) = self.join_due_chunk(task, inode, all)?;
             let _ext = self.write_extents(task, inode)?;
             let is_last = chunk.range == all;
             let dropped = self.drop_chunk(task, &handle, inode, chunk).and_then(|()| {

@@ -1,7 +1,7 @@
 //! `powerfail mkfs`, `fsck`, `dump`: the engine on image files.
 //!
-//! `fsck` and `dump` map the file read-only: a damaged image is never written. With a log device the
-//! image is two files, the second named like the first with `.log` added.
+//! `fsck` and `dump` map the file read-only: a damaged image is never written. With a log device
+//! the image is two files, the second named like the first with `.log` added.
 
 use super::{Exit, Failure, print_json, say};
 use clap::Args;

@@ -1,9 +1,9 @@
 //! Targets: what is tested, behind one trait at the level of one operation.
 //!
 //! What lives here: the trait, what every implementor needs (the bytes of a call), and a target as
-//! a reader sees it at one moment ([`Snapshot`]). Two implementors from the start: the engine, whose
-//! operations run inside fibres of the machine, and a directory of a mounted kernel file system
-//! ([`kernel`]). What it must never know: which results are allowed; that is the oracle's.
+//! a reader sees it at one moment ([`Snapshot`]). Two implementors from the start: the engine,
+//! whose operations run inside fibres of the machine, and a directory of a mounted kernel file
+//! system ([`kernel`]). What it must never know: which results are allowed; that is the oracle's.
 
 pub mod engine;
 pub mod kernel;

@@ -1,4 +1,5 @@
-//! Probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): random priorities, and `depth
+//! Probabilistic concurrency testing (Burckhardt et al., ASPLOS 2010): random priorities, and
+//! `depth
 //! - 1` moments at which the running actor falls below all others.
 
 use super::Dice;

@@ -197,8 +197,8 @@ impl RangeLock {
     }
 
     /// Acquires several ranges, of one or more locks of one class, as one element of their queues:
-    /// all or nothing, so that nobody holds one while waiting for another. Overlapping ranges of one
-    /// lock are merged. The guards come in the order of (instance, start).
+    /// all or nothing, so that nobody holds one while waiting for another. Overlapping ranges of
+    /// one lock are merged. The guards come in the order of (instance, start).
     ///
     /// # Errors
     /// [`Stopped`] if the machine is poisoned.

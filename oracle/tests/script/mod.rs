@@ -1,7 +1,7 @@
 //! A small language for histories, so that tests of the oracle are data.
 //!
-//! One event a line; `#` opens a comment where a line begins with it. Operations are numbered from 1
-//! in the order of their invocations. Paths are `f g h`, mappings `m n`, tasks `a b c`.
+//! One event a line; `#` opens a comment where a line begins with it. Operations are numbered from
+//! 1 in the order of their invocations. Paths are `f g h`, mappings `m n`, tasks `a b c`.
 //!
 //! ```text
 //! a write f 0 8192        invoke, and return as it should
