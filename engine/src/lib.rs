@@ -2,7 +2,7 @@
 //!
 //! [`Fs`] is a mounted image, [`File`] an open file; what they do is in [`paths`], step by step as
 //! races.md §7.4 has it. Under them, [`inode`] and [`mm`] hold what is in memory, [`store`] what is
-//! on the medium, [`log`] what fsync adds, [`check`] what must hold of every image.
+//! on the medium, [`log`] what fsync adds, [`mod@check`] what must hold of every image.
 //!
 //! Architecture invariant: nothing here reaches time, randomness, threads or IO but through the
 //! machine, and nothing knows programs or oracles.

@@ -11,7 +11,7 @@ use std::fmt;
 /// Something that no allowed behaviour shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The kebab-case kind: of [`oracle::violation::Kind`], of [`machine::FaultKind`], or one of
+    /// The kebab-case kind: of [`oracle::Kind`], of [`machine::FaultKind`], or one of
     /// this module's constants.
     pub kind: String,
     /// The number of the guarantee in docs/guarantees.md.

@@ -98,7 +98,7 @@ impl Inode {
     }
 
     /// Changes the item, but for its size. Under EXT W; the caller writes it
-    /// ([`write_item`](Self::write_item)).
+    /// ([`write_item`](crate::fs::Fs::write_item)).
     pub fn change_item(&self, change: impl FnOnce(&mut InodeItem)) {
         let mut item = self.item.get();
         change(&mut item);

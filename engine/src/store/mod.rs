@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Promises: a commit is atomic and durable when it returns; damage of any kind is an
-//! [`Error::Corrupt`](crate::error::Error::Corrupt). It must never know pages, ordered extents or
+//! [`Error::Corrupt`]. It must never know pages, ordered extents or
 //! programs.
 
 pub mod items;
