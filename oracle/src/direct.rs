@@ -6,7 +6,10 @@
 //! copy whose source and target overlap are not judged unless `direct_coherent` is.
 use crate::call::{Call, CallId, FileId};
 use crate::model::Oracle;
-use crate::operation::{Operation as Op, Span};
+use crate::operation::{BLOCK_BYTES, Operation as Op, Span};
+
+/// The most places at which a direct write is taken to stop.
+const MAX_ENDS: usize = 64;
 
 impl Oracle {
     /// Whether a file that the call concerns had direct IO that overlapped cached access in time,
@@ -35,11 +38,33 @@ impl Oracle {
         })
     }
 
-    /// The size to which a direct write from a mapping may bring a file of `size` bytes before it
-    /// looks at the memory: where it begins. There it stays if the memory is missing (ext4).
-    pub(crate) fn size_left_by_fault(&self, id: CallId, size: u64) -> Option<u64> {
-        let Op::DirectWriteFrom { span, .. } = self.calls[id].op else { return None };
-        (!self.promises.direct_faults_reported && span.offset > size).then_some(span.offset)
+    /// The sizes to which a direct write from a mapping may bring a file of `size` bytes before the
+    /// memory is found missing: where it begins (ext4), and what each page of memory reaches to.
+    pub(crate) fn sizes_left_by_fault(
+        &self,
+        id: CallId,
+        size: u64,
+    ) -> impl Iterator<Item = u64> + use<> {
+        let (span, first) = match self.calls[id].op {
+            Op::DirectWriteFrom { span, map_offset, .. }
+                if !self.promises.direct_faults_reported =>
+            {
+                (span, BLOCK_BYTES - map_offset % BLOCK_BYTES)
+            }
+            _ => (Span::new(0, 0), BLOCK_BYTES),
+        };
+        let reached = (first..span.len).step_by(BLOCK_BYTES as usize);
+        let ends = std::iter::once(0).chain(reached).map(move |len| span.offset + len);
+        ends.take(MAX_ENDS).filter(move |&end| end > size)
+    }
+
+    /// Whether a misaligned direct write may fail after it has written the first extents.
+    pub(crate) fn fails_late(&self, op: &Op) -> bool {
+        let writes = matches!(
+            op,
+            Op::DirectWrite { .. } | Op::AsyncWrite { .. } | Op::DirectWriteFrom { .. }
+        );
+        writes && !self.promises.direct_align_first
     }
 
     /// Whether a direct IO between a file and a mapping of it copies a range onto a part of itself:

@@ -153,11 +153,15 @@ impl Oracle {
             return Truth::OPEN;
         }
         match *op {
-            Op::DirectWrite { span, .. } | Op::AsyncWrite { span, .. } => self.misaligned(span, 0),
+            Op::DirectWrite { span, .. } | Op::AsyncWrite { span, .. } => {
+                self.misaligned_write(id, span, 0)
+            }
             Op::DirectRead { span, .. } | Op::AsyncRead { span, .. } => {
                 self.misaligned_read(id, &self.calls[id].files, span, 0)
             }
-            Op::DirectWriteFrom { span, map_offset, .. } => self.misaligned(span, map_offset),
+            Op::DirectWriteFrom { span, map_offset, .. } => {
+                self.misaligned_write(id, span, map_offset)
+            }
             Op::DirectReadInto { span, map_offset, .. } => {
                 let sources = self.calls[id].sources.iter().map(|source| source.0);
                 let sources: SmallVec<[FileId; 2]> = sources.collect();
@@ -203,6 +207,15 @@ impl Oracle {
         }
     }
 
+    /// As `misaligned`; but what meets cached access may be done through the page cache.
+    fn misaligned_write(&self, id: CallId, span: Span, memory: u64) -> Truth {
+        let truth = self.misaligned(span, memory);
+        if truth.no {
+            return truth;
+        }
+        Truth { yes: truth.yes, no: self.direct_collision(id) }
+    }
+
     /// As `misaligned`; but at or beyond the end of the file there is nothing to align.
     fn misaligned_read(&self, id: CallId, files: &[FileId], span: Span, memory: u64) -> Truth {
         let truth = self.misaligned(span, memory);
@@ -213,7 +226,7 @@ impl Oracle {
             let sizes = self.sizes_during(file, id);
             sizes.is_none_or(|sizes| sizes.iter().any(|&size| size <= span.offset))
         };
-        let unchecked = !self.promises.direct_align_of_holes;
+        let unchecked = !self.promises.direct_align_first;
         Truth { yes: truth.yes, no: unchecked || files.iter().any(at_the_end) }
     }
 

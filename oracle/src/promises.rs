@@ -68,8 +68,8 @@ pub struct Promises {
     pub stores_past_end_vanish: bool,
     /// Direct IO needs offset and length in multiples of this many bytes (G-7).
     pub direct_align: u64,
-    /// Misaligned direct reads fail also where they find nothing but holes (G-7).
-    pub direct_align_of_holes: bool,
+    /// Alignment of direct IO is checked before anything is done, not extent by extent (G-7).
+    pub direct_align_first: bool,
     /// Misaligned direct IO is done through the page cache instead of failing with EINVAL.
     pub direct_falls_back: bool,
     /// Clone and dedupe are there; otherwise EOPNOTSUPP is legal (G-7).
@@ -96,7 +96,7 @@ impl Promises {
             direct_faults_reported: true,
             stores_past_end_vanish: true,
             direct_align: 512,
-            direct_align_of_holes: true,
+            direct_align_first: true,
             direct_falls_back: false,
             has_clone: true,
             has_fallocate: true,
@@ -117,7 +117,7 @@ impl Promises {
             reads_atomic: false,
             stores_atomic: false,
             direct_coherent: false,
-            direct_align_of_holes: false,
+            direct_align_first: false,
             direct_reads_spare_rest: false,
             direct_faults_reported: false,
             stores_past_end_vanish: false,

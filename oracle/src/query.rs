@@ -140,7 +140,7 @@ impl Oracle {
                         spans.push((size.min(state), size.max(state)));
                     }
                     if cut_short {
-                        next.extend(self.size_left_by_fault(entries[index].call, state));
+                        next.extend(self.sizes_left_by_fault(entries[index].call, state));
                     }
                     next.push(size);
                     true

@@ -113,6 +113,9 @@ impl Oracle {
         for &file in &call.files {
             let Some(sizes) = self.sizes_during(file, id) else { return self.give_up() };
             known |= sizes.contains(&span.offset);
+            // A write whose memory must be fetched first lets others in between its pages.
+            known |=
+                !self.promises.direct_faults_reported && self.passes_size(file, id, span.offset);
         }
         if !known {
             return self.wrong(id, &format!("landed at {}, not at the end", span.offset));

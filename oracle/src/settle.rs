@@ -125,6 +125,7 @@ impl Oracle {
 
     fn settle_failed(&mut self, id: CallId, op: &Op, errno: Errno) {
         let in_part = matches!(errno, Errno::EIO | Errno::ENOSPC | Errno::EFAULT | Errno::EROFS);
+        let in_part = in_part || errno == Errno::EINVAL && self.fails_late(op);
         let mark = if in_part { Mark::Partial } else { Mark::Void };
         for file in self.calls[id].files.clone() {
             self.files.get_mut(file).mark(id, mark);

@@ -231,3 +231,52 @@ fn a_munmap_in_flight_may_end_a_new_mapping_or_not() {
          a store m 0 4096 !wrong-result",
     );
 }
+
+/// ext4 writes the part that lies in extents that it has, and checks the rest when it gets there.
+#[test]
+fn a_misaligned_direct_write_that_fails_may_be_done_in_part() {
+    only_on_linux(
+        "a create f
+         a dwrite f 0 16384
+         a dwrite f 4096 30209 EINVAL
+         a read f 4096 4096 = #3 !stale-data",
+    );
+    anywhere(
+        "a create f
+         a dwrite f 0 16384
+         a dwrite f 4096 30209 EINVAL
+         a read f 4096 4096 = #2
+         a read f 4096 4096 = 0 !stale-data",
+    );
+}
+
+/// ext4 gives a direct write that meets delayed allocation to the page cache, misaligned or not.
+#[test]
+fn a_misaligned_direct_write_that_met_a_store_may_succeed() {
+    only_on_linux(
+        "a create f
+         a truncate f 8192
+         a mmap m f 0 4096
+         b( store m 0 4096
+         a awrite f 0 3149 !wrong-result",
+    );
+}
+
+/// The pages of memory that are there are written before the one that is missing is noticed.
+#[test]
+fn a_direct_write_may_stop_where_its_memory_ends() {
+    only_on_linux(
+        "a create f
+         a create g
+         a truncate f 8192
+         a mmap m f 0 16384
+         a dwrite g 11264 8192 from m 4096 EFAULT
+         a stat g = 15360 !wrong-size",
+    );
+    only_on_linux(
+        "a create f
+         a mmap m f 0 8192
+         a( dwrite f 12288 8192 from m 0
+         b append f 4096 = at 16384 !wrong-result",
+    );
+}
