@@ -72,7 +72,7 @@ impl PowerCut {
         program.after.clear();
         program.defects.clone_from(&self.defects);
         (program.expect, program.schedule, program.cut) = (None, None, None);
-        program.fixup();
+        crate::campaign::leave_out_what_is_not_built(&mut program);
         let program = Rc::new(program);
         let shown = match self.session.run(&program, &self.plan, seed(&program)) {
             Ok(shown) => shown,
