@@ -127,7 +127,9 @@ const NOT_BUILT: [Kind; 2] = [Kind::DirectWriteFrom, Kind::DirectReadInto];
 /// Removes the operations that the engine does not have yet.
 pub fn leave_out_what_is_not_built(program: &mut Program) {
     let is_not_built = |operation| NOT_BUILT.contains(&program::syntax::kind(operation));
-    while let Some((_, slot, _)) = program.operations().find(|(_, _, op)| is_not_built(op)) {
+    let slots = program.operations().filter(|(_, _, op)| is_not_built(op));
+    let slots: Vec<_> = slots.map(|(_, slot, _)| slot).collect();
+    for slot in slots.into_iter().rev() {
         program.remove_operation(slot);
     }
     program.fixup();
