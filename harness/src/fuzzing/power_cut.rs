@@ -6,6 +6,7 @@
 //! not drift to another. It must never know what is wrong and why: the session does.
 
 use super::summary::Summary;
+use crate::campaign::leave_out_what_is_not_built;
 use crate::cuts::Plan;
 use crate::finding::Finding;
 use crate::minimize::{Effort, minimize};
@@ -72,7 +73,7 @@ impl PowerCut {
         program.after.clear();
         program.defects.clone_from(&self.defects);
         (program.expect, program.schedule, program.cut) = (None, None, None);
-        crate::campaign::leave_out_what_is_not_built(&mut program);
+        leave_out_what_is_not_built(&mut program);
         let program = Rc::new(program);
         let shown = match self.session.run(&program, &self.plan, seed(&program)) {
             Ok(shown) => shown,
@@ -147,4 +148,55 @@ pub fn run(program: &Program) {
             std::process::abort();
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign;
+    use crate::program::strict;
+    use crate::replay::replay;
+
+    /// The target sees: a flush left out is found, and what is written of it replays.
+    #[test]
+    fn a_defect_is_found_and_its_file_replays() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let defects = vec!["super-no-preflush".to_string()];
+        let mut target = PowerCut::new(defects, Some(folder.path().to_path_buf()));
+        let programs = (0..200).map(|index| campaign::program(3, index, &[]));
+        let finding = programs.filter_map(|program| target.judge(&program)).next();
+        target.report(finding.expect("two hundred programs show it"));
+        assert!(target.summary.totals.crash_states > 0 && target.summary.programs > 0);
+        let files: Vec<PathBuf> = std::fs::read_dir(folder.path())
+            .expect("the folder is readable")
+            .map(|entry| entry.expect("the entry is readable").path())
+            .collect();
+        let [file] = &files[..] else { panic!("one file: {files:?}") };
+        let program = strict(&std::fs::read_to_string(file).expect("it is readable"));
+        let program = program.expect("it is valid");
+        let replayed = replay(&mut Session::default(), &program).expect("it is executable");
+        assert!(replayed.as_expected, "{}: {replayed:?}", file.display());
+        target.summary.quiet();
+    }
+
+    /// Seeds from the corpus carry expectations and demands that their descendants do not meet.
+    #[test]
+    fn what_a_seed_expects_is_not_asked() {
+        let text = "powerfail 1\nsetup\n  create f\nafter\n  size f 8K\n\
+                    expect violation stale-data\n";
+        let mut target = PowerCut::new(Vec::new(), None);
+        let finding = target.judge(&strict(text).expect("it is valid"));
+        assert!(finding.is_none(), "{finding:?}");
+        assert_eq!((target.summary.programs, target.summary.refused.0), (1, 0));
+        target.summary.quiet();
+    }
+
+    /// A defect with no such name is said, not ignored.
+    #[test]
+    fn an_unknown_defect_is_refused() {
+        let mut target = PowerCut::new(vec!["no-such".to_string()], None);
+        assert!(target.judge(&campaign::program(1, 0, &[])).is_none());
+        assert_eq!(target.summary.refused.0, 1);
+        assert!(target.summary.refused.1.as_ref().is_some_and(|why| why.contains("no-such")));
+    }
 }
