@@ -242,6 +242,9 @@ impl Fs {
     /// The inode of a name that was found: there must be one.
     fn iget_named(&self, task: &Task, ino: Ino) -> Result<Rc<Inode>> {
         match self.iget(task, ino) {
+            Ok(inode) if inode.item().nlink != 1 => {
+                Err(damaged("a name of an inode that does not count one link"))
+            }
             Err(Error::Refused(Errno::ENOENT)) => Err(damaged("a name that leads to no inode")),
             other => other,
         }
