@@ -23,6 +23,7 @@ impl Oracle {
                 let name = names.get_mut(path);
                 name.history.add(id, NameEffect::Unbind, false, calls);
                 name.changing += 1;
+                self.late_freedom(path);
             }
             Op::Mmap { map, path, span } => {
                 self.calls[id].files = self.resolve(path, self.calls[id].interval());
@@ -92,11 +93,10 @@ impl Oracle {
 
     /// Puts a call into the histories of a file that it may act on.
     fn attach(&mut self, id: CallId, file: FileId, via: Option<Mapped>, doubtful: bool) {
-        let (task, invoke) = (self.calls[id].task, self.calls[id].invoke);
         if !self.calls[id].files.contains(&file) {
             self.calls[id].files.push(file);
         }
-        self.files.get_mut(file).touch(task, invoke);
+        self.files.get_mut(file).touch(id, &self.calls);
         let op = self.calls[id].op.clone();
         let len = self.calls[id].len;
         if let Some(effect) = size_effect(&op, len) {
@@ -221,15 +221,28 @@ impl Oracle {
         }
     }
 
-    /// A create is invoked: calls in flight by that name may act on the new file.
+    /// An unlink is invoked: creates in flight, which the name was taken for, may succeed now.
+    fn late_freedom(&mut self, path: PathId) {
+        for id in self.open.clone() {
+            if self.calls[id].op == (Op::Create { path }) {
+                self.late_birth(path, self.calls[id].files[0]);
+            }
+        }
+    }
+
+    /// A create may succeed from now on: calls in flight by that name may act on the new file.
     fn late_birth(&mut self, path: PathId, file: FileId) {
         for id in self.open.clone() {
             let op = self.calls[id].op.clone();
-            if source_path(&op) == Some(path) {
+            let knows_source = self.calls[id].sources.iter().any(|source| source.0 == file);
+            if source_path(&op) == Some(path) && !knows_source {
                 self.calls[id].sources.push((file, 0));
             }
             if acting_path(&op) != Some(path) || matches!(op, Op::Create { .. } | Op::Unlink { .. })
             {
+                continue;
+            }
+            if self.calls[id].files.contains(&file) {
                 continue;
             }
             let others = self.calls[id].files.clone();

@@ -5,7 +5,7 @@
 //! *Must never know*: names other than the one of its birth, or what a target showed.
 use crate::call::{CallId, Calls, FileId, OPEN};
 use crate::history::{History, Mask};
-use crate::operation::{BLOCK_BYTES, Fill, PathId, Span, TaskIndex};
+use crate::operation::{BLOCK_BYTES, Fill, PathId, Span};
 use smallvec::SmallVec;
 
 /// Files are modelled up to this many blocks (16 MiB): once data beyond may have been written,
@@ -64,13 +64,6 @@ pub(crate) enum SizeEffect {
     Append(u64),
 }
 
-/// A device error as the harness told of it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Report {
-    pub(crate) task: TaskIndex,
-    pub(crate) at: u64,
-}
-
 /// A file object.
 #[derive(Debug)]
 pub(crate) struct File {
@@ -87,10 +80,10 @@ pub(crate) struct File {
     pub(crate) appending: SmallVec<[CallId; 2]>,
     /// Ranges with reserved blocks, for hole maps.
     pub(crate) reserved: SmallVec<[Span; 2]>,
-    /// The first invocation of each task that touched the file.
-    pub(crate) touched: SmallVec<[Report; 4]>,
-    /// EIO as answer of a call that persists.
-    pub(crate) reports: SmallVec<[Report; 2]>,
+    /// The first call of each task that touched the file: it opens it.
+    pub(crate) touched: SmallVec<[CallId; 4]>,
+    /// The calls that persist and were answered with EIO.
+    pub(crate) reports: SmallVec<[CallId; 2]>,
     /// A write error was noted that no call has reported yet.
     pub(crate) unreported: bool,
     /// Something happened that the model does not cover: nothing is concluded.
@@ -255,22 +248,33 @@ impl File {
         }
     }
 
-    /// Notes that a task touches the file.
-    pub(crate) fn touch(&mut self, task: TaskIndex, at: u64) {
-        if self.touched.iter().all(|touch| touch.task != task) {
-            self.touched.push(Report { task, at });
+    /// Notes that a call touches the file: the first one of its task opens it.
+    pub(crate) fn touch(&mut self, id: CallId, calls: &Calls) {
+        if self.touched.iter().all(|&touch| calls[touch].task != calls[id].task) {
+            self.touched.push(id);
         }
     }
 
-    /// Whether an Ok of a persistence call by `task`, invoked at `moment`, may leave out a call
-    /// that returned at `written` and whose data a device error has hit (G-20).
-    pub(crate) fn excused(&self, task: TaskIndex, written: u64, moment: u64) -> bool {
-        let first = self.touched.iter().find(|touch| touch.task == task).map_or(OPEN, |t| t.at);
-        self.reports.iter().any(|report| {
-            let told = report.task == task && report.at < moment;
-            let too_late = report.task != task && first > report.at;
-            report.at > written && (told || too_late)
-        })
+    /// Whether an Ok of the persistence call `id` may leave out a call that returned at `written`
+    /// and whose data a device error has hit (G-20): its task was told before, or another call was
+    /// told before the task opened the file. `asking` are the calls in flight that may be told.
+    pub(crate) fn excused(
+        &self,
+        calls: &Calls,
+        id: CallId,
+        written: u64,
+        asking: &[CallId],
+    ) -> bool {
+        let task = calls[id].task;
+        let first = self.touched.iter().find(|&&touch| calls[touch].task == task);
+        let opened = first.map_or(OPEN, |&touch| calls[touch].ret);
+        let told = |&report: &CallId| {
+            let report = &calls[report];
+            let earlier = report.task == task && report.ret < calls[id].invoke;
+            let elsewhere = report.task != task && report.invoke < opened;
+            report.ret > written && (earlier || elsewhere)
+        };
+        self.reports.iter().chain(asking).any(told)
     }
 }
 

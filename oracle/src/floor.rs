@@ -4,13 +4,14 @@
 //! *Not verified, because* a sync returns no errors: after a failed write it promises nothing of
 //! the files concerned until an fsync has reported the error.
 use crate::attach::{span_of, through};
-use crate::call::{CallId, Calls, FileId, Moment};
-use crate::file::{File, Report, SizeEffect};
+use crate::call::{CallId, Calls, FileId, Moment, OPEN};
+use crate::file::{File, SizeEffect};
 use crate::guarantee::Tier;
 use crate::history::{History, Mask, bits};
 use crate::model::Oracle;
 use crate::namespace::NameEffect;
 use crate::operation::{BLOCK_BYTES, Operation as Op, PathId, Span, Sync};
+use smallvec::SmallVec;
 
 /// Where a device error struck, as far as the harness knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,19 +92,12 @@ impl Oracle {
 
     /// A call that persists said EIO: its task knows now.
     pub(crate) fn note_report(&mut self, id: CallId) {
-        let (task, at) = (self.calls[id].task, self.calls[id].ret);
-        let persists = match self.calls[id].op {
-            Op::Fsync { .. } | Op::Fdatasync { .. } | Op::FsyncRange { .. } | Op::Msync { .. } => {
-                true
-            }
-            ref op => is_sync_write(op),
-        };
-        if !persists {
+        if !persists(&self.calls[id].op) {
             return;
         }
         for file in self.calls[id].files.clone() {
             let file = self.files.get_mut(file);
-            file.reports.push(Report { task, at });
+            file.reports.push(id);
             file.unreported = false;
         }
     }
@@ -178,10 +172,10 @@ impl Oracle {
         let numbers = file.numbers().len();
         for index in 0..numbers {
             let number = file.numbers()[index];
-            let hard = file.block(number).map_or(0, |history| owed(file, history, calls, id));
+            let hard = file.block(number).map_or(0, |history| owed(file_id, file, history, calls, id));
             file.block_mut(index).raise(at, id, hard, 0);
         }
-        let hard = owed(file, &file.sizes, calls, id);
+        let hard = owed(file_id, file, &file.sizes, calls, id);
         file.sizes.raise(at, id, hard, 0);
         let practice = self.promises.tiers.contains(Tier::LinuxPractice);
         if self.promises.fsync_persists_name && practice {
@@ -207,7 +201,7 @@ impl Oracle {
             let number = file.numbers()[index];
             if span.overlaps(Span::new(number * BLOCK_BYTES, BLOCK_BYTES)) {
                 let hard = file.block(number).map_or(0, |history| {
-                    owed(file, history, calls, id) & within(history, span, number)
+                    owed(file_id, file, history, calls, id) & within(history, span, number)
                 });
                 file.block_mut(index).raise(at, id, 0, hard);
             }
@@ -219,7 +213,7 @@ impl Oracle {
     fn needed_size(&self, id: CallId, file_id: FileId, span: Span) -> Mask {
         let file = self.files.get(file_id);
         let entries = file.sizes.entries();
-        let owed = owed(file, &file.sizes, &self.calls, id);
+        let owed = owed(file_id, file, &file.sizes, &self.calls, id);
         bits(owed).fold(0, |mask, index| {
             let entry = &entries[index];
             let needed = match entry.effect {
@@ -260,16 +254,35 @@ fn syncs_besides(calls: &Calls, id: CallId) -> bool {
     })
 }
 
-/// What an fsync by the task of call `id` owes of a history (G-11, G-20).
-fn owed<E: Copy>(file: &File, history: &History<E>, calls: &Calls, id: CallId) -> Mask {
-    let (task, invoke) = (calls[id].task, calls[id].invoke);
-    let settled = history.settled(calls, invoke);
-    let told_elsewhere = history.lossy != 0 && syncs_besides(calls, id);
+/// What an fsync by the task of call `id` owes of a history of a file (G-11, G-20).
+fn owed<E: Copy>(
+    file_id: FileId,
+    file: &File,
+    history: &History<E>,
+    calls: &Calls,
+    id: CallId,
+) -> Mask {
+    let settled = history.settled(calls, calls[id].invoke);
+    if settled & history.lossy == 0 {
+        return settled;
+    }
+    let told_elsewhere = syncs_besides(calls, id);
+    let asking = asking(file_id, calls, id);
     let excused = bits(settled & history.lossy).filter(|&index| {
         let written = calls[history.entries()[index].call].ret;
-        told_elsewhere || file.excused(task, written, invoke)
+        told_elsewhere || file.excused(calls, id, written, &asking)
     });
     settled & !excused.fold(0, |mask, index| mask | 1 << index)
+}
+
+/// The calls of other tasks in flight that will be told of an error of the file, or were already.
+fn asking(file: FileId, calls: &Calls, id: CallId) -> SmallVec<[CallId; 4]> {
+    let in_flight = |other: &CallId| {
+        let call = &calls[*other];
+        call.ret == OPEN && call.task != calls[id].task && call.files.contains(&file)
+    };
+    let ids = (0..calls.len() as u32).map(CallId).filter(in_flight);
+    ids.filter(|&other| persists(&calls[other].op)).collect()
 }
 
 /// Data of a file that is not durable yet may be lost.
@@ -283,6 +296,14 @@ fn lose(file: &mut File, block: Option<u64>, calls: &Calls, at: u64) {
     let hit = file.sizes.invoked(calls, at) & !file.sizes.durable();
     file.sizes.mark_lossy(hit);
     file.unreported = true;
+}
+
+/// Whether a call is told of errors of writeback.
+fn persists(op: &Op) -> bool {
+    match op {
+        Op::Fsync { .. } | Op::Fdatasync { .. } | Op::FsyncRange { .. } | Op::Msync { .. } => true,
+        op => is_sync_write(op),
+    }
 }
 
 fn is_sync_write(op: &Op) -> bool {

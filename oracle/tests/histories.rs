@@ -543,6 +543,44 @@ fn a_task_that_is_told_of_no_error_has_lost_nothing() {
     );
 }
 
+/// Two calls that persist overlap, and each task opens the file with its call: the error is told to
+/// whoever opened it before it was told to the other. If the other is told nothing either, it owes.
+#[test]
+fn an_error_is_told_to_one_of_those_who_open_the_file_meanwhile() {
+    strict(
+        "a create f
+         a write f 0 4096
+         error write f
+         b( fsync f
+         c fsync f
+         cut
+         ok f:4096 0
+         b) EIO",
+    );
+    strict(
+        "a create f
+         a write f 0 4096
+         error write f
+         b( fsync f
+         c fsync f
+         b)
+         cut
+         bad wrong-size f:0
+         bad lost-error f:4096 0",
+    );
+    strict(
+        "a create f
+         c stat f = 0
+         a write f 0 4096
+         error write f
+         b( fsync f
+         c fsync f
+         cut
+         bad lost-error f:4096 0
+         b) EIO",
+    );
+}
+
 #[test]
 fn errors_without_a_cause_are_wrong() {
     strict(
@@ -678,4 +716,41 @@ fn messages_name_what_was_shown_and_what_was_allowed() {
     assert_eq!(violation.to_string(), text);
     script.oracle.reset(Promises::strict());
     assert_eq!(script.oracle.calls(), 0);
+}
+
+/// A write by a name that changes hands meanwhile may be in the new file, and stays there.
+#[test]
+fn a_write_may_be_in_a_file_that_is_created_meanwhile() {
+    strict(
+        "a create f
+         c( create f
+         a( write f 0 4096
+         b( unlink f
+         b)
+         c)
+         a)
+         a read f 0 4096 = #3",
+    );
+    strict(
+        "a create f
+         c( create f
+         a( write f 0 4096
+         b( unlink f
+         b)
+         c)
+         a)
+         a truncate f 4096
+         a read f 0 4096 = #3",
+    );
+    strict(
+        "a create f
+         a( write f 0 4096
+         c( create f
+         b( unlink f
+         b)
+         c)
+         a)
+         a truncate f 4096
+         a read f 0 4096 = #2",
+    );
 }
