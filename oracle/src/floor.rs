@@ -172,7 +172,8 @@ impl Oracle {
         let numbers = file.numbers().len();
         for index in 0..numbers {
             let number = file.numbers()[index];
-            let hard = file.block(number).map_or(0, |history| owed(file_id, file, history, calls, id));
+            let hard =
+                file.block(number).map_or(0, |history| owed(file_id, file, history, calls, id));
             file.block_mut(index).raise(at, id, hard, 0);
         }
         let hard = owed(file_id, file, &file.sizes, calls, id);

@@ -388,7 +388,7 @@ impl Fs {
             let ordered = match self.publish_direct(task, iocb, rest, room, reserve) {
                 Ok(ordered) => ordered,
                 Err(Error::Stopped) => return Err(Error::Stopped),
-                Err(Error::NoSpace { .. }) if room != Room::Nothing => {
+                Err(Error::NoSpace { .. }) if room != Room::Last => {
                     room = room.after_a_commit(false);
                     // It waits for what was submitted, and takes neither RL nor ML.
                     match self.store().commit(task) {
@@ -410,8 +410,8 @@ impl Fs {
                     break;
                 }
             };
-            if room == Room::Nothing {
-                room = Room::Short; // what was published now may be committed
+            if room == Room::Last {
+                room = Room::Short; // another commit may end what was published now
             }
             let first = (ordered.blocks.start - blocks.start) as usize;
             let count = ordered.blocks.len() as usize;
@@ -434,14 +434,14 @@ impl Fs {
         let handle = self.join(task)?;
         let _ext = self.write_extents(task, inode)?;
         let part = room.part_of(blocks);
-        let promise = room.promise(self, part.len())?;
+        let promise = self.store().reserve_completion(part.len())?; // DWRITE.2: else ENOSPC
         let plan = self.place_direct(task, &handle, inode, part, reserve)?;
         let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
         task.site(&PUBLISH, object, Access::Write)?;
         iocb.add_part();
         let plan = OrderedPlan { direct: true, iocb: Some(iocb.clone()), ..plan };
         let ordered = self.publish_pending(&handle, inode, plan);
-        *ordered.reserve.borrow_mut() = promise;
+        *ordered.reserve.borrow_mut() = Some(promise);
         Ok(ordered) // -EXT -TX
     }
 

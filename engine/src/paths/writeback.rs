@@ -75,8 +75,8 @@ pub(crate) enum Room {
     Plenty,
     /// After a commit, which gives back what copies of nodes took: block by block.
     Short,
-    /// Even a commit did not help: without a promise, as most completions need less than that.
-    Nothing,
+    /// Even that did not help: one block after another commit, which ended all other completions.
+    Last,
 }
 
 impl Room {
@@ -85,7 +85,7 @@ impl Room {
         match self {
             Room::Plenty => Room::Short,
             Room::Short if has_progressed => Room::Short,
-            Room::Short | Room::Nothing => Room::Nothing,
+            Room::Short | Room::Last => Room::Last,
         }
     }
 
@@ -95,15 +95,16 @@ impl Room {
         Blocks::new(blocks.start, blocks.end.min(blocks.start.saturating_add(most)))
     }
 
-    /// What the completion of a piece may use.
+    /// What the completion of a piece of writeback may use. The last one goes without a promise:
+    /// its data have nowhere else to be, and most completions need less than is promised.
     ///
     /// # Errors
     /// `NoSpace`.
-    pub(crate) fn promise(self, fs: &Fs, blocks: u64) -> Result<Option<Reserve>> {
-        if self == Room::Nothing {
-            return Ok(None);
+    fn promise(self, fs: &Fs, blocks: u64) -> Result<Option<Reserve>> {
+        match fs.store().reserve_completion(blocks) {
+            Err(Error::NoSpace { .. }) if self == Room::Last => Ok(None),
+            promise => promise.map(Some),
         }
-        fs.store().reserve_completion(blocks).map(Some)
     }
 }
 
@@ -197,7 +198,7 @@ impl Fs {
                 rest.start = ordered.blocks.end;
             }
             let result = match published {
-                Err(Error::NoSpace { .. }) if room != Room::Nothing => {
+                Err(Error::NoSpace { .. }) if room != Room::Last => {
                     room = room.after_a_commit(!ordered.is_empty());
                     self.store().commit(task) // it waits for what was submitted, and takes no PAGE
                 }
