@@ -133,7 +133,7 @@ impl Oracle {
             let other = &self.calls[entry.call];
             let crate::file::SizeEffect::Raise(end) = entry.effect else { continue };
             let overlaps = end > span.offset && end - other.len.min(end) < span.end();
-            let appended = matches!(other.op, Op::Append { .. });
+            let appended = matches!(other.op, Op::Append { .. }) && other.files.len() == 1;
             let concurrent = other.ret > call.invoke && other.ret < call.ret;
             if appended && concurrent && overlaps && !cut_after(other.invoke.min(call.invoke)) {
                 let message = format!("overlaps {}", self.call_name(entry.call));

@@ -754,3 +754,24 @@ fn a_write_may_be_in_a_file_that_is_created_meanwhile() {
          a read f 0 4096 = #2",
     );
 }
+
+/// An append by a name that changes hands meanwhile may be in the old file.
+#[test]
+fn appends_to_two_files_of_one_name_may_overlap() {
+    strict(
+        "a create f
+         a( append f 8192
+         b unlink f
+         b create f
+         b( append f 8192
+         a) at 0
+         b) at 0",
+    );
+    strict(
+        "a create f
+         a( append f 8192
+         b( append f 8192
+         a) at 0
+         b) at 0 !wrong-result",
+    );
+}
