@@ -126,10 +126,12 @@ impl Dump<'_> {
             return self.say(0, format_args!("{tree:?}: empty"));
         }
         self.say(0, format_args!("{tree:?}:"));
-        self.node(device, &root.ptr, 1);
+        self.node(device, &root.ptr, root.level, 1);
     }
 
-    fn node(&mut self, device: u8, ptr: &BlockPtr, depth: usize) {
+    /// A node and those below it; nothing lies below one of another level than its parent says, so
+    /// no damage leads deeper than a tree is high.
+    fn node(&mut self, device: u8, ptr: &BlockPtr, wanted: u8, depth: usize) {
         let block = ptr.block;
         if !self.image.visit(device, block) {
             return self.say(depth, format_args!("node {block}: shown before"));
@@ -146,6 +148,9 @@ impl Dump<'_> {
         };
         let (level, generation) = (node.level, node.generation);
         self.say(depth, format_args!("node {block}: level {level}, generation {generation}"));
+        if level != wanted {
+            return self.say(depth + 1, format_args!("damaged: its parent says level {wanted}"));
+        }
         match &node.body {
             Body::Leaf(leaf) => {
                 for (key, value) in leaf.items() {
@@ -154,7 +159,7 @@ impl Dump<'_> {
             }
             Body::Interior(children) => {
                 for child in children {
-                    self.node(device, &child.ptr, depth + 1);
+                    self.node(device, &child.ptr, level - 1, depth + 1);
                 }
             }
         }

@@ -12,6 +12,13 @@ pub const BLOCK_BYTES: u64 = 4096;
 /// Bytes in a sector: the unit that the medium writes atomically.
 pub const SECTOR_BYTES: u64 = 512;
 
+/// The greatest size of a file in bytes: the last whole block that a signed offset can name.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64 / BLOCK_BYTES * BLOCK_BYTES;
+
+/// What counts up by one from mkfs on (transactions, inodes, superblock writes) never gets here: a
+/// greater number on a medium is damage, and one more than any other fits.
+pub const COUNT_MAX: u64 = 1 << 56;
+
 /// The number of an inode; 0 is never one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ino(pub u64);
@@ -22,6 +29,11 @@ impl Ino {
 
     /// The first number that an ordinary inode may have; those below are reserved.
     pub const FIRST_FREE: Ino = Ino(16);
+
+    /// Whether an inode can have this number.
+    pub const fn is_possible(self) -> bool {
+        self.0 != 0 && self.0 <= COUNT_MAX
+    }
 }
 
 impl fmt::Display for Ino {

@@ -4,61 +4,15 @@
 mod crash_support;
 
 use crash_support::bench::{Bench, sources};
+use crash_support::change::{Change, F, build};
 use engine::check::{CheckReport, ProblemKind as P, check};
 use engine::error::Result;
-use engine::options::{ImageOptions, MountOptions};
+use engine::options::ImageOptions;
 use engine::store::items::{DirEntry, DirItem, FileKind, csum_key};
-use engine::store::{
-    ExtentItem, ExtentKind, Handle, InodeItem, Join, Key, OrphanItem, Store, Tree,
-};
+use engine::store::{ExtentItem, InodeItem, OrphanItem, Tree};
 use engine::types::{Ino, Run};
+use machine::Block;
 use machine::choosers::RoundRobin;
-use machine::{Block, Task};
-
-/// A store in a transaction, with the blocks of the file `f`, inode 16.
-struct Change<'a> {
-    task: &'a Task,
-    store: &'a Store,
-    handle: &'a Handle,
-    data: Run,
-}
-
-const F: Ino = Ino(16);
-
-impl Change<'_> {
-    fn put(&self, tree: Tree, key: Key, value: &[u8]) {
-        self.store.put(self.task, self.handle, tree, key, value).unwrap();
-    }
-
-    fn delete(&self, tree: Tree, key: Key) {
-        assert!(self.store.delete(self.task, self.handle, tree, key).unwrap());
-    }
-
-    fn allocate(&self) -> Run {
-        self.store.allocate_data(self.task, self.handle, 1, None, None).unwrap()
-    }
-
-    fn inode(&self, ino: Ino, nlink: u32, flags: u32) {
-        let item = InodeItem { mode: 0o100_644, nlink, flags, size: 8192, ..InodeItem::default() };
-        self.put(Tree::Fs, InodeItem::key(ino), &item.encode());
-    }
-
-    fn name(&self, name: &str, ino: Ino, kind: FileKind) {
-        let entry = DirEntry { ino, kind, name: name.bytes().collect() };
-        let item = DirItem { entries: [entry].into_iter().collect() };
-        self.put(Tree::Fs, DirItem::key(Ino::ROOT, name.as_bytes()), &item.encode());
-    }
-
-    fn extent(&self, ino: Ino, offset: u64, run: Run) {
-        let (block, len_blocks) = (run.block, run.len_blocks);
-        let item = ExtentItem { kind: ExtentKind::Written, block, len_blocks, generation: 1 };
-        self.put(Tree::Fs, ExtentItem::key(ino, offset), &item.encode());
-    }
-
-    fn csum(&self, block: u64) {
-        self.put(Tree::Csum, csum_key(block), &Block::poison(0, block).digest());
-    }
-}
 
 /// A consistent image with one file, changed by `change`, and checked.
 fn checked(image: ImageOptions, change: fn(&Change<'_>)) -> CheckReport {
@@ -66,22 +20,6 @@ fn checked(image: ImageOptions, change: fn(&Change<'_>)) -> CheckReport {
     let bench = Bench::on(sources(&media), Box::new(RoundRobin));
     bench.run(move |task| build(task, change)).expect("it is built");
     bench.run(check).expect("it can be checked")
-}
-
-fn build(task: &Task, change: fn(&Change<'_>)) -> Result<()> {
-    let store = Store::mount(task, &MountOptions::default())?;
-    let handle = store.join(task, Join::User)?;
-    assert_eq!(store.allocate_ino(&handle), F);
-    let data = store.allocate_data(task, &handle, 2, None, None)?;
-    assert_eq!(data.len_blocks, 2);
-    let it = Change { task, store: &store, handle: &handle, data };
-    it.inode(F, 1, 0);
-    it.name("f", F, FileKind::Regular);
-    it.extent(F, 0, data);
-    (data.block..data.end()).for_each(|block| it.csum(block));
-    change(&it);
-    drop(handle);
-    store.commit(task)
 }
 
 fn kinds(change: fn(&Change<'_>)) -> Vec<P> {

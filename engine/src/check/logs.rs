@@ -49,7 +49,7 @@ pub(super) fn walk(
     }
     // The log's blocks are free as the last commit sees them.
     image.claims.truncate(claims);
-    if let Err(error) = reader.finish() {
-        report.add(ProblemKind::ItemDamaged, log.ptr.block, error.to_string());
+    if let Err(what) = reader.finish() {
+        report.add(ProblemKind::ItemDamaged, log.ptr.block, what);
     }
 }

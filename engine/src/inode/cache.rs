@@ -77,10 +77,11 @@ impl Fs {
         if let Some(inode) = self.inodes().find(ino) {
             return Ok(inode);
         }
-        let value = self.store().lookup(task, Tree::Fs, InodeItem::key(ino))?;
+        let key = InodeItem::key(ino);
+        let value = self.store().lookup(task, Tree::Fs, key)?;
         let value = value.ok_or(Error::Refused(Errno::ENOENT))?;
-        let damaged = |what| Error::Corrupt { structure: "inode", block: ino.0, what };
-        let item = InodeItem::decode(&value).map_err(damaged)?;
+        let item = InodeItem::decode(&value)
+            .map_err(|what| self.store().corrupt_item(task, Tree::Fs, key, "inode", what))?;
         // Somebody may have read it at the same time: the first one counts.
         Ok(self.inodes().add(Inode::new(task.machine(), ino, item)))
     }

@@ -12,6 +12,7 @@ use super::ordered::{OrderedExtent, OrderedKind, OrderedPlan};
 use super::span::Blocks;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
+use crate::store::items::Damage;
 use crate::store::{ExtentItem, ExtentKind, Handle, Key, Kind, Tree};
 use crate::types::{BLOCK_BYTES, Ino, Run, TransactionId};
 use machine::{Guard, Task};
@@ -72,7 +73,9 @@ impl Fs {
         for (start, item) in items {
             if start < next {
                 map.clear();
-                return Err(damaged(item.block, "it overlaps the one before"));
+                drop(map);
+                let key = ExtentItem::key(inode.ino, start * BLOCK_BYTES);
+                return Err(self.damaged(task, key, "it overlaps the one before"));
             }
             let blocks = Blocks::new(start, start + item.len_blocks);
             next = blocks.end;
@@ -101,7 +104,8 @@ impl Fs {
             if let Some((key, value)) = self.store().floor(task, Tree::Fs, before)? {
                 let is_ours = key.object == ino.0 && key.kind == Kind::EXTENT;
                 if is_ours {
-                    let (start, item) = decode(key, &value)?;
+                    let found = self.decode(key, &value);
+                    let (start, item) = found.map_err(|what| self.damaged(task, key, what))?;
                     if start + item.len_blocks > blocks.start {
                         items.push((start, item));
                     }
@@ -109,17 +113,37 @@ impl Fs {
             }
         }
         let mut problem = None;
-        self.store().range(task, Tree::Fs, from, to, |key, value| match decode(key, value) {
-            Ok(found) => {
-                items.push(found);
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                problem = Some(error);
-                ControlFlow::Break(())
+        self.store().range(task, Tree::Fs, from, to, |key, value| {
+            match self.decode(key, value) {
+                Ok(found) => {
+                    items.push(found);
+                    ControlFlow::Continue(())
+                }
+                Err(what) => {
+                    problem = Some((key, what));
+                    ControlFlow::Break(())
+                }
             }
         })?;
-        problem.map_or(Ok(items), Err)
+        problem.map_or(Ok(items), |(key, what)| Err(self.damaged(task, key, what)))
+    }
+
+    /// An item with the first block of the file that it holds: whatever it names exists.
+    fn decode(&self, key: Key, value: &[u8]) -> Result<(u64, ExtentItem), Damage> {
+        let item = ExtentItem::decode(value)?;
+        let start = key.offset / BLOCK_BYTES;
+        let end = start.checked_add(item.len_blocks);
+        if !key.offset.is_multiple_of(BLOCK_BYTES) || end.is_none_or(|end| end > BLOCKS_MAX) {
+            return Err("it lies at an impossible place of the file");
+        }
+        if item.run().end() > self.store().blocks() {
+            return Err("it ends beyond the device");
+        }
+        Ok((start, item))
+    }
+
+    fn damaged(&self, task: &Task, key: Key, what: Damage) -> Error {
+        self.store().corrupt_item(task, Tree::Fs, key, "file extent", what)
     }
 
     /// Publishes a write that is about to begin: extent map and ordered extent appear together
@@ -323,18 +347,4 @@ impl Fs {
 fn extent_of(blocks: Blocks, item: &ExtentItem) -> Extent {
     let generation = TransactionId(item.generation);
     Extent { blocks, block: item.block, state: ExtentState::of(item.kind), generation }
-}
-
-fn decode(key: Key, value: &[u8]) -> Result<(u64, ExtentItem)> {
-    let item = ExtentItem::decode(value).map_err(|what| damaged(key.offset / BLOCK_BYTES, what))?;
-    let start = key.offset / BLOCK_BYTES;
-    let ends_in_range = start.checked_add(item.len_blocks).is_some_and(|end| end <= u64::MAX >> 12);
-    if !key.offset.is_multiple_of(BLOCK_BYTES) || !ends_in_range {
-        return Err(damaged(item.block, "it lies at an impossible place of the file"));
-    }
-    Ok((start, item))
-}
-
-fn damaged(block: u64, what: &'static str) -> Error {
-    Error::Corrupt { structure: "file extent", block, what }
 }

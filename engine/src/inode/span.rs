@@ -8,8 +8,7 @@ use crate::types::BLOCK_BYTES;
 use machine::Range;
 use std::fmt;
 
-/// The greatest size of a file in bytes: the last whole block that a signed offset can name.
-pub const FILE_BYTES_MAX: u64 = i64::MAX as u64 / BLOCK_BYTES * BLOCK_BYTES;
+pub use crate::types::FILE_BYTES_MAX;
 
 /// A range of bytes of a file, `start..end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

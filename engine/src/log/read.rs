@@ -4,7 +4,6 @@
 //! It must never know what becomes of them.
 
 use super::items::{LOG_HOLE, LogNames, LogRange};
-use crate::error::{Error, Result};
 use crate::store::items::{Damage, InodeItem};
 use crate::store::key::{Key, Kind};
 use crate::types::Ino;
@@ -59,17 +58,16 @@ impl LogReader {
     /// The inodes, each with its item.
     ///
     /// # Errors
-    /// `Corrupt` if an inode has none, or ranges that overlap.
-    pub(crate) fn finish(mut self) -> Result<Vec<LoggedInode>> {
+    /// If an inode has none, or ranges that overlap.
+    pub(crate) fn finish(mut self) -> Result<Vec<LoggedInode>, Damage> {
         for inode in &mut self.inodes {
-            let damaged = |what| Error::Corrupt { structure: "log", block: inode.ino, what };
-            if inode.item.is_none() || inode.ino == 0 {
-                return Err(damaged("items of an inode that was not logged"));
+            if inode.item.is_none() || !Ino(inode.ino).is_possible() {
+                return Err("items of an inode that was not logged");
             }
             // Extents and holes come one after the other.
             inode.ranges.sort_unstable_by_key(|range| range.index);
             if inode.ranges.windows(2).any(|pair| pair[0].end() > pair[1].index) {
-                return Err(damaged("logged ranges that overlap"));
+                return Err("logged ranges that overlap");
             }
         }
         Ok(self.inodes)

@@ -19,7 +19,7 @@ use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::span::Blocks;
-use crate::store::items::{DirEntry, DirItem, FileKind, InodeItem, OrphanItem, csum_key};
+use crate::store::items::{Damage, DirEntry, DirItem, FileKind, InodeItem, OrphanItem, csum_key};
 use crate::store::key::{Key, Tree};
 use crate::store::{ExtentItem, Handle, Join};
 use crate::types::{BLOCK_BYTES, Ino, Run};
@@ -60,14 +60,22 @@ impl Fs {
                 match reader.item(key, value) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(what) => {
-                        damage = Some(Error::Corrupt { structure: "log", block: key.object, what });
+                        damage = Some((key, what));
                         ControlFlow::Break(())
                     }
                 }
             })?;
-            damage.map_or(Ok(()), Err)?;
+            if let Some((key, what)) = damage {
+                return Err(logs.corrupt_item(task, group, key, what));
+            }
         }
-        reader.finish()
+        reader.finish().map_err(|what| self.damaged_log(what))
+    }
+
+    /// The error that what the log says contradicts itself or the trees.
+    fn damaged_log(&self, what: Damage) -> Error {
+        let root = self.store().superblock().log;
+        Error::Corrupt { structure: "log", block: root.map_or(0, |log| log.ptr.block), what }
     }
 
     /// Gives every range that has blocks a reference to each of them.
@@ -165,8 +173,7 @@ impl Fs {
         let Held::Written { block } = range.held else { return Ok(()) };
         for block in block..block + range.len_blocks {
             let Some(digest) = logged.csums.get(&block) else {
-                let (structure, what) = ("log", "a written block without a checksum");
-                return Err(Error::Corrupt { structure, block, what });
+                return Err(self.damaged_log("a written block without a checksum"));
             };
             self.store().put(task, handle, Tree::Csum, csum_key(block), digest)?;
         }
@@ -184,9 +191,11 @@ impl Fs {
         name: &[u8],
     ) -> Result<()> {
         let key = DirItem::key(directory, name);
-        let damaged = |what| Error::Corrupt { structure: "log", block: ino.0, what };
+        let damaged = |what| self.damaged_log(what);
         let mut entries = match self.store().lookup(task, Tree::Fs, key)? {
-            Some(value) => DirItem::decode(&value).map_err(damaged)?,
+            Some(value) => DirItem::decode(&value).map_err(|what| {
+                self.store().corrupt_item(task, Tree::Fs, key, "directory item", what)
+            })?,
             None => DirItem::default(),
         };
         match entries.find(name) {

@@ -16,7 +16,7 @@ use crate::error::{Errno, Error, Result};
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::log_state::Name;
-use crate::store::items::{DirEntry, DirItem, FileKind, name_hash};
+use crate::store::items::{Damage, DirEntry, DirItem, FileKind, name_hash};
 use crate::store::{Handle, InodeItem, Key, Kind, OrphanItem, Tree};
 use crate::types::{Ino, TransactionId};
 use machine::{Access, Machine, Mutex, Object, Site, Task};
@@ -106,9 +106,9 @@ impl Fs {
         self.store().reserve_changes(&handle, 2)?;
         let ino = self.store().allocate_ino(&handle);
         let item = self.new_item(&handle);
-        let inode = self.inodes().add(Inode::new(task.machine(), ino, item));
         task.site(&CREATE_INODE, object(name), Access::Write)?;
-        self.store().insert(task, &handle, Tree::Fs, InodeItem::key(ino), &item.encode())?;
+        self.insert_inode(task, &handle, ino, &item)?;
+        let inode = self.inodes().add(Inode::new(task.machine(), ino, item));
         task.site(&CREATE_ENTRY, object(name), Access::Write)?;
         let bytes = SmallVec::from_slice(name.as_bytes());
         entries.entries.push(DirEntry { ino, kind: FileKind::Regular, name: bytes });
@@ -120,6 +120,19 @@ impl Fs {
             inode.log.note_must_commit(transaction, "its name led elsewhere in the last commit");
         }
         Ok(File::new(self, inode))
+    }
+
+    /// Puts the item of a new inode into the tree.
+    fn insert_inode(&self, task: &Task, handle: &Handle, ino: Ino, item: &InodeItem) -> Result<()> {
+        let key = InodeItem::key(ino);
+        let inserted = self.store().insert(task, handle, Tree::Fs, key, &item.encode());
+        inserted.map_err(|error| {
+            if error != Error::from(Errno::EEXIST) {
+                return error;
+            }
+            let what = "its number was to be given to a new one";
+            self.store().corrupt_item(task, Tree::Fs, key, "inode", what)
+        })
     }
 
     fn new_item(&self, handle: &Handle) -> InodeItem {
@@ -160,7 +173,7 @@ impl Fs {
         let _dir = namespace.lock.lock(task)?;
         let mut entries = self.entries_of(task, name)?;
         let found = entries.find(name.as_bytes()).map(|entry| entry.ino);
-        let inode = self.iget_named(task, found.ok_or(Errno::ENOENT)?)?;
+        let inode = self.iget_named(task, name, found.ok_or(Errno::ENOENT)?)?;
         let handle = self.join_freeing(task, 3)?;
         task.site(&UNLINK_ENTRY, object(name), Access::Write)?;
         entries.entries.retain(|entry| entry.name.as_slice() != name.as_bytes());
@@ -186,7 +199,7 @@ impl Fs {
         let _dir = self.namespace().lock.lock(task)?;
         let entries = self.entries_of(task, name)?;
         let entry = entries.find(name.as_bytes()).ok_or(Errno::ENOENT)?;
-        self.iget_named(task, entry.ino)
+        self.iget_named(task, name, entry.ino)
     }
 
     /// All names, in order.
@@ -199,28 +212,36 @@ impl Fs {
         let (from, to) = (key(Kind::DIR_ENTRY), key(Kind(Kind::DIR_ENTRY.0 + 1)));
         let mut names = Vec::new();
         let mut problem = None;
-        self.store().range(task, Tree::Fs, from, to, |_, value| match DirItem::decode(value) {
-            Ok(item) => {
-                let text = |entry: &DirEntry| String::from_utf8_lossy(&entry.name).into_owned();
-                names.extend(item.entries.iter().map(text));
-                ControlFlow::Continue(())
-            }
-            Err(what) => {
-                problem = Some(damaged(what));
-                ControlFlow::Break(())
+        self.store().range(task, Tree::Fs, from, to, |key, value| {
+            match DirItem::decode(value) {
+                Ok(item) => {
+                    let text = |entry: &DirEntry| String::from_utf8_lossy(&entry.name).into_owned();
+                    names.extend(item.entries.iter().map(text));
+                    ControlFlow::Continue(())
+                }
+                Err(what) => {
+                    problem = Some((key, what));
+                    ControlFlow::Break(())
+                }
             }
         })?;
         names.sort_unstable();
-        problem.map_or(Ok(names), Err)
+        problem.map_or(Ok(names), |(key, what)| Err(self.damaged_names(task, key, what)))
     }
 
     /// The entries that share the item of a name; none if there is no such item. Under DIR.
     fn entries_of(&self, task: &Task, name: &str) -> Result<DirItem> {
         let key = DirItem::key(Ino::ROOT, name.as_bytes());
         match self.store().lookup(task, Tree::Fs, key)? {
-            Some(value) => DirItem::decode(&value).map_err(damaged),
+            Some(value) => {
+                DirItem::decode(&value).map_err(|what| self.damaged_names(task, key, what))
+            }
             None => Ok(DirItem::default()),
         }
+    }
+
+    fn damaged_names(&self, task: &Task, key: Key, what: Damage) -> Error {
+        self.store().corrupt_item(task, Tree::Fs, key, "directory item", what)
     }
 
     /// Writes the item of a name; one without entries goes. Under DIR.
@@ -239,18 +260,18 @@ impl Fs {
         self.store().put(task, handle, Tree::Fs, key, &entries.encode())
     }
 
-    /// The inode of a name that was found: there must be one.
-    fn iget_named(&self, task: &Task, ino: Ino) -> Result<Rc<Inode>> {
-        match self.iget(task, ino) {
-            Ok(inode) if inode.item().nlink != 1 => {
-                Err(damaged("a name of an inode that does not count one link"))
+    /// The inode of a name that was found: there must be one, and a file.
+    fn iget_named(&self, task: &Task, name: &str, ino: Ino) -> Result<Rc<Inode>> {
+        let what = match self.iget(task, ino) {
+            Err(Error::Refused(Errno::ENOENT)) => "a name leads to no inode",
+            Ok(inode) if FileKind::of_mode(inode.item().mode) != Some(FileKind::Regular) => {
+                "a name leads to an inode that is no file"
             }
-            Err(Error::Refused(Errno::ENOENT)) => Err(damaged("a name that leads to no inode")),
-            other => other,
-        }
+            Ok(inode) if inode.item().nlink != 1 => {
+                "a name leads to an inode that does not count one link"
+            }
+            other => return other,
+        };
+        Err(self.damaged_names(task, DirItem::key(Ino::ROOT, name.as_bytes()), what))
     }
-}
-
-fn damaged(what: &'static str) -> Error {
-    Error::Corrupt { structure: "directory of inode", block: Ino::ROOT.0, what }
 }

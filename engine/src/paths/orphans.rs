@@ -9,6 +9,7 @@ use crate::error::{Errno, Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::span::Blocks;
+use crate::store::items::Damage;
 use crate::store::{OrphanItem, Tree};
 use crate::types::{Ino, TransactionId};
 use machine::{Mode, Range, Task};
@@ -64,13 +65,14 @@ impl Fs {
         for (ino, orphan) in orphans {
             let inode = match self.iget(task, ino) {
                 Err(Error::Refused(Errno::ENOENT)) => {
-                    return Err(damaged(ino, "it has no inode"));
+                    return Err(self.damaged_orphan(task, ino, "it has no inode"));
                 }
                 other => other?,
             };
             match orphan {
                 OrphanItem::Delete if inode.item().nlink > 0 => {
-                    return Err(damaged(ino, "it is to be deleted and has a name"));
+                    let what = "its inode is to be deleted and has a name";
+                    return Err(self.damaged_orphan(task, ino, what));
                 }
                 OrphanItem::Delete => self.namespace().add_orphan(ino),
                 OrphanItem::Truncate { size } => self.finish_truncate(task, &inode, size)?,
@@ -94,16 +96,19 @@ impl Fs {
         let mut orphans = Vec::new();
         let mut problem = None;
         self.store().range(task, Tree::Fs, from, to, |key, value| {
+            let ino = Ino(key.offset);
             match OrphanItem::decode(value) {
-                Ok(orphan) => orphans.push((Ino(key.offset), orphan)),
-                Err(what) => problem = Some(damaged(Ino(key.offset), what)),
+                Ok(orphan) if ino.is_possible() => orphans.push((ino, orphan)),
+                Ok(_) => problem = Some((ino, "no inode has its number")),
+                Err(what) => problem = Some((ino, what)),
             }
             if problem.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        problem.map_or(Ok(orphans), Err)
+        problem.map_or(Ok(orphans), |(ino, what)| Err(self.damaged_orphan(task, ino, what)))
     }
-}
 
-fn damaged(ino: Ino, what: &'static str) -> Error {
-    Error::Corrupt { structure: "orphan record of inode", block: ino.0, what }
+    fn damaged_orphan(&self, task: &Task, ino: Ino, what: Damage) -> Error {
+        let key = OrphanItem::key(ino);
+        self.store().corrupt_item(task, Tree::Fs, key, "orphan record", what)
+    }
 }

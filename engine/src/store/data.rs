@@ -5,7 +5,7 @@ use super::refs;
 use super::space::{ReadPin, Reserve, Urgency};
 use super::{BTree, Handle, Store, Tree};
 use crate::defects::Defect;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::types::Run;
 use machine::disk::{Note, Request};
 use machine::{DeviceId, Task};
@@ -87,15 +87,13 @@ impl Store {
             + self.blocks_for(Tree::Csum, 1)
             + self.metadata_for(run.len_blocks);
         let added = handle.top_up(wanted)?;
-        let freed = refs::decrease(task, &tree, handle, run);
-        if let Ok(freed) = &freed {
-            // The last commit still refers to what was shared.
-            let is_freed = |block| freed.iter().any(|run| (run.block..run.end()).contains(&block));
-            let shared = (run.block..run.end()).filter(|&block| !is_freed(block));
-            self.unshared.borrow_mut().extend(shared);
-        }
+        let decreased = refs::decrease(task, &tree, handle, run);
         drop(tree);
-        let result = freed.and_then(|freed| self.free_unshared(task, handle, freed));
+        let result = decreased.and_then(|refs::Decreased { freed, kept }| {
+            // The last commit still refers to what was shared.
+            self.unshared.borrow_mut().extend(kept);
+            self.free_unshared(task, handle, freed)
+        });
         handle.settle(added);
         result
     }
@@ -107,6 +105,12 @@ impl Store {
         freed: SmallVec<[Run; 2]>,
     ) -> Result<SmallVec<[Run; 2]>> {
         for run in &freed {
+            if let Some(block) = (run.block..run.end()).find(|&block| self.nodes.is_dirty(0, block))
+            {
+                // On a damaged image: the extent named a block that was free.
+                let (structure, what) = ("tree node", "a file extent names its block");
+                return Err(Error::Corrupt { structure, block, what });
+            }
             let (from, to) = (csum_key(run.block), csum_key(run.end()));
             self.delete_range(task, handle, Tree::Csum, from, to)?;
             if self.defects().has(Defect::DiscardBeforeCommit) && self.options.discard {
@@ -165,8 +169,7 @@ impl Store {
     /// Whether the last commit, or the log, may have more references to a block of a run than there
     /// are now: it must not be overwritten in place before the next commit is durable.
     pub fn was_shared(&self, run: Run) -> bool {
-        let unshared = self.unshared.borrow();
-        unshared.iter().any(|block| (run.block..run.end()).contains(block))
+        self.unshared.borrow().iter().any(|held| held.overlaps(run))
     }
 
     /// Allocates exactly the blocks of a run that are not allocated yet; how many: what replay does

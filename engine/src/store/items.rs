@@ -22,7 +22,7 @@
 
 use super::codec::{Reader, Writer};
 use super::key::{Key, Kind};
-use crate::types::Ino;
+use crate::types::{FILE_BYTES_MAX, Ino, Run};
 use smallvec::SmallVec;
 
 /// The greatest length of an item's value in bytes.
@@ -160,6 +160,9 @@ impl InodeItem {
         if FileKind::of_mode(item.mode).is_none() {
             return Err("an inode of an unknown kind");
         }
+        if item.size > FILE_BYTES_MAX {
+            return Err("an inode of an impossible size");
+        }
         Ok(item)
     }
 
@@ -263,7 +266,11 @@ impl DirEntry {
         let kind = FileKind::of_byte(reader.u8()?)?;
         let len = reader.u8()?;
         let name = reader.bytes(len.into())?;
-        (ino.0 != 0 && len != 0).then(|| DirEntry { ino, kind, name: SmallVec::from_slice(name) })
+        (ino.is_possible() && len != 0).then(|| DirEntry {
+            ino,
+            kind,
+            name: SmallVec::from_slice(name),
+        })
     }
 }
 
@@ -291,6 +298,11 @@ pub struct ExtentItem {
 
 impl ExtentItem {
     const BYTES: usize = 32;
+
+    /// The blocks of the device.
+    pub const fn run(&self) -> Run {
+        Run::new(self.block, self.len_blocks)
+    }
 
     /// The key of the extent of `ino` from the byte `offset_bytes` on.
     pub const fn key(ino: Ino, offset_bytes: u64) -> Key {
@@ -382,7 +394,8 @@ impl OrphanItem {
         let size = Reader::new(&bytes[8..]).u64().ok_or("a short orphan item")?;
         match bytes[0] {
             1 => Ok(OrphanItem::Delete),
-            2 => Ok(OrphanItem::Truncate { size }),
+            2 if size <= FILE_BYTES_MAX => Ok(OrphanItem::Truncate { size }),
+            2 => Err("a truncate to an impossible size"),
             _ => Err("an orphan of an unknown kind"),
         }
     }

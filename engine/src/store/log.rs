@@ -18,7 +18,7 @@
 //! It must never know what is logged, nor replay it.
 
 use super::codec::{Reader, Writer};
-use super::items::{ExtentItem, Value};
+use super::items::{Damage, ExtentItem, Value};
 use super::key::{BlockPtr, Key, Kind, Root, Tree};
 use super::nodes::node::Capacity;
 use super::nodes::{Nodes, read_block};
@@ -288,17 +288,24 @@ impl LogTrees {
         group.tree.range(task, Key::MIN, Key::MAX, &mut |key, value| {
             if key.kind == Kind::EXTENT {
                 match ExtentItem::decode(value) {
-                    Ok(extent) => runs.push(Run::new(extent.block, extent.len_blocks)),
-                    Err(what) => damage = Some(what),
+                    Ok(extent) if extent.run().end() <= self.space.blocks() => {
+                        runs.push(extent.run());
+                    }
+                    Ok(_) => damage = Some((key, "an extent that ends beyond the device")),
+                    Err(what) => damage = Some((key, what)),
                 }
             }
             ControlFlow::Continue(())
         })?;
-        if let Some(what) = damage {
-            let block = group.tree.root().ptr.block;
-            return Err(Error::Corrupt { structure: "log tree", block, what });
+        if let Some((key, what)) = damage {
+            return Err(group.tree.corrupt(task, key, "log item", what));
         }
         runs.into_iter().try_for_each(|run| self.space.hold_run(task, run))
+    }
+
+    /// The error that an item of a group's tree is damaged: it names the block of the item's leaf.
+    pub fn corrupt_item(&self, task: &Task, group: u8, key: Key, what: Damage) -> Error {
+        self.group(group).tree.corrupt(task, key, "log item", what)
     }
 
     fn hold(&self, task: &Task, block: u64) -> Result<()> {

@@ -45,7 +45,8 @@ pub use writes::Writes;
 use crate::defects::Defects;
 use crate::error::{Error, Result};
 use crate::options::MountOptions;
-use crate::types::Ino;
+use crate::types::{Ino, Run};
+use items::Damage;
 use machine::{Machine, Mutex, Task};
 use nodes::Nodes;
 use space::Space;
@@ -72,8 +73,8 @@ pub struct Store {
     next_ino: Cell<u64>,
     aborted: Cell<bool>,
     defects: Cell<Defects>,
-    /// Blocks that lost one of several references since the last durable commit.
-    unshared: RefCell<Vec<u64>>,
+    /// Runs that lost one of several references since the last durable commit.
+    unshared: RefCell<Vec<Run>>,
     /// The log found at mount was not pinned yet: nothing may be allocated.
     log_unpinned: Cell<bool>,
 }
@@ -346,6 +347,19 @@ impl Store {
     /// `Io`, `Corrupt`, `Stopped`.
     pub fn walk_space(&self, task: &Task, mut visit: impl FnMut(u64)) -> Result<u64> {
         self.space.walk_own(task, &mut visit)
+    }
+
+    /// The error that an item which was read is damaged: it names the block of the item's leaf. No
+    /// lock of a tree is held.
+    pub fn corrupt_item(
+        &self,
+        task: &Task,
+        tree: Tree,
+        key: Key,
+        structure: &'static str,
+        what: Damage,
+    ) -> Error {
+        self.tree(tree).corrupt(task, key, structure, what)
     }
 
     fn corrupt(structure: &'static str, block: u64, what: &'static str) -> Error {

@@ -6,7 +6,7 @@
 use super::log::LogTrees;
 use super::nodes::Nodes;
 use super::nodes::node::Capacity;
-use super::space::{Places, Space};
+use super::space::{FIRST_BLOCK, Places, Space};
 use super::superblock::{Superblock, uuid_of};
 use super::transaction::Transaction;
 use super::tree::BTree;
@@ -29,6 +29,9 @@ impl Store {
     /// `Stopped`.
     pub fn mount(task: &Task, options: &MountOptions) -> Result<Rc<Store>> {
         let machine = task.machine();
+        if machine.disk().blocks(DeviceId(0)) < FIRST_BLOCK {
+            return Err(Store::corrupt("superblock", 0, "the device is too small for an image"));
+        }
         let request = Request::Read { device: DeviceId(0), block: 0, count: 2 };
         let bio = task.submit(request, Note { tag: 0, what: "super" })?;
         let failed = |_| Error::Io { device: 0, block: 0, what: "read the superblocks" };

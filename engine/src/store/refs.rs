@@ -6,7 +6,7 @@
 //! Promises: the record of a block says exactly how many extents hold it. It must never know which.
 
 use super::Handle;
-use super::items::RefsItem;
+use super::items::{Damage, RefsItem};
 use super::key::{Key, Kind};
 use super::tree::edit::{Edit, Put};
 use crate::error::{Error, Result};
@@ -36,22 +36,32 @@ pub(super) fn increase(task: &Task, tree: &Edit<'_>, handle: &Handle, run: Run) 
     Ok(())
 }
 
-/// One reference less to each block of `run`. Returns the runs that have none any more.
+/// What became of the blocks that lost a reference.
+#[derive(Debug, Default)]
+pub(super) struct Decreased {
+    /// Runs without a reference.
+    pub(super) freed: SmallVec<[Run; 2]>,
+    /// Runs that somebody else still has.
+    pub(super) kept: SmallVec<[Run; 2]>,
+}
+
+/// One reference less to each block of `run`.
 pub(super) fn decrease(
     task: &Task,
     tree: &Edit<'_>,
     handle: &Handle,
     run: Run,
-) -> Result<SmallVec<[Run; 2]>> {
-    let mut freed = SmallVec::new();
+) -> Result<Decreased> {
+    let mut decreased = Decreased::default();
     for piece in pieces(task, tree, run)? {
         if piece.count == 1 {
-            freed.push(piece.run);
+            decreased.freed.push(piece.run);
         } else {
             set(task, tree, handle, piece.run, piece.count - 1)?;
+            decreased.kept.push(piece.run);
         }
     }
-    Ok(freed)
+    Ok(decreased)
 }
 
 /// `run` cut into pieces of equal counts.
@@ -69,8 +79,7 @@ pub(super) fn pieces(task: &Task, tree: &Edit<'_>, run: Run) -> Result<SmallVec<
         let end = end.min(run.end());
         if end <= at {
             // A record at `at` that does not cover it: only damage makes one.
-            let what = "a record without blocks";
-            return Err(Error::Corrupt { structure: "reference record", block: at, what });
+            return Err(corrupt(task, tree, RefsItem::key(at), "a record without blocks"));
         }
         pieces.push(Record { run: Run::new(at, end - at), count });
         at = end;
@@ -81,21 +90,26 @@ pub(super) fn pieces(task: &Task, tree: &Edit<'_>, run: Run) -> Result<SmallVec<
 /// The record that `block` is in.
 fn covering(task: &Task, tree: &Edit<'_>, block: u64) -> Result<Option<Record>> {
     let Some((key, value)) = tree.floor(task, RefsItem::key(block))? else { return Ok(None) };
-    let record = decode(key, &value)?;
+    let record = decode(key, &value, tree.data_blocks());
+    let record = record.map_err(|what| corrupt(task, tree, key, what))?;
     Ok(record.run.contains(block).then_some(record))
 }
 
-/// Reads a record.
-pub(super) fn decode(key: Key, value: &[u8]) -> Result<Record> {
-    let corrupt = |what| Error::Corrupt { structure: "reference record", block: key.object, what };
+/// Reads a record of a device of so many blocks.
+fn decode(key: Key, value: &[u8], blocks: u64) -> Result<Record, Damage> {
     if key.kind != Kind::REFS || key.offset != 0 {
-        return Err(corrupt("a key of another kind"));
+        return Err("a key of another kind");
     }
-    let item = RefsItem::decode(value).map_err(corrupt)?;
-    if key.object.checked_add(item.len_blocks).is_none() {
-        return Err(corrupt("a run without an end"));
+    let item = RefsItem::decode(value)?;
+    let run = Run::new(key.object, item.len_blocks);
+    if run.end() > blocks {
+        return Err("a run that ends beyond the device");
     }
-    Ok(Record { run: Run::new(key.object, item.len_blocks), count: item.count })
+    Ok(Record { run, count: item.count })
+}
+
+fn corrupt(task: &Task, tree: &Edit<'_>, key: Key, what: Damage) -> Error {
+    tree.corrupt(task, key, "reference record", what)
 }
 
 /// Gives `run`, which lies within one record or within none, a count.

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod bench;
+pub mod change;
 pub mod explore;
 pub mod hold;
 pub mod model;

@@ -146,6 +146,12 @@ impl Nodes {
         (buffer.node.borrow().generation == ptr.generation).then(|| buffer.clone())
     }
 
+    /// Whether this is the buffer of its place.
+    pub(crate) fn holds(&self, device: u8, buffer: &Rc<Buffer>) -> bool {
+        let buffers = self.buffers.borrow();
+        buffers.get(&(device, buffer.block)).is_some_and(|held| Rc::ptr_eq(held, buffer))
+    }
+
     /// A dirty buffer for a new node.
     pub(crate) fn create(&self, device: u8, node: Node) -> Rc<Buffer> {
         self.add(device, Rc::new(node), true)
@@ -178,7 +184,8 @@ impl Nodes {
         self.buffers.borrow().len()
     }
 
-    fn is_dirty(&self, device: u8, block: u64) -> bool {
+    /// Whether a node that exists only in memory has this block.
+    pub(crate) fn is_dirty(&self, device: u8, block: u64) -> bool {
         self.buffers.borrow().get(&(device, block)).is_some_and(|buffer| buffer.dirty.get())
     }
 

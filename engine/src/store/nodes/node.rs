@@ -434,6 +434,14 @@ impl Node {
             _ => read_children(&mut reader, count).map(Body::Interior),
         };
         let body = body.ok_or("items that do not fit, or not in order")?;
+        if let Body::Interior(children) = &body {
+            // A child that changes is written before its parent: the digest is there, and no child
+            // is younger.
+            let is_written = |ptr: &BlockPtr| !ptr.is_dirty() && ptr.generation <= generation;
+            if !children.iter().all(|child| is_written(&child.ptr)) {
+                return Err("a pointer to a child that cannot have been written");
+            }
+        }
         if !reader.is_rest_zero() {
             return Err("something behind the items");
         }
@@ -526,6 +534,11 @@ mod tests {
         assert!(change(5, 21).is_err(), "level");
         assert!(change(6, 0).is_err() && change(6, 100).is_err() && change(7, 9).is_err(), "count");
         assert!(change(32, 9).is_err(), "order");
+        let pointer = HEADER_BYTES + KEY_BYTES;
+        assert!(change(pointer + 8, 6).is_err(), "a child that is younger than its parent");
+        let mut bytes = *good.bytes();
+        bytes[pointer + 16..pointer + 48].fill(0);
+        assert!(Node::decode(&bytes).is_err(), "a child that was never written");
     }
 
     #[test]

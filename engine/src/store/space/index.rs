@@ -26,7 +26,7 @@ pub(super) struct Index {
     pub(super) level: u8,
     /// The number of the first bitmap below.
     pub(super) first: u64,
-    /// The pointers. An empty one (block 0) stands for what was never written.
+    /// The pointers. In memory an empty one (block 0) stands for what was never written.
     pub(super) entries: Vec<BlockPtr>,
 }
 
@@ -81,6 +81,9 @@ impl Index {
         reader.bytes(32).ok_or("a short header")?;
         for entry in &mut self.entries {
             *entry = BlockPtr::read(&mut reader).ok_or("a short index")?;
+            if entry.is_dirty() || entry.generation > generation {
+                return Err("a pointer to what cannot have been written");
+            }
         }
         Ok(self)
     }
@@ -95,18 +98,22 @@ mod tests {
         let mut index = Index::new(0, 70, 2);
         index.entries[0] = BlockPtr { block: 5, generation: 6, digest: [7; 32] };
         index.entries[1] = BlockPtr { block: 8, generation: 9, digest: [1; 32] };
-        let content = index.encode(3, 4);
+        let content = index.encode(9, 4);
         let read = |level, count, block| {
-            Index::new(level, 70, count).decode(content.bytes(), 3, block).map(|i| i.entries)
+            Index::new(level, 70, count).decode(content.bytes(), 9, block).map(|i| i.entries)
         };
         assert_eq!(read(0, 2, 4), Ok(index.entries.clone()));
         assert!(read(1, 2, 4).is_err() && read(0, 3, 4).is_err() && read(0, 2, 5).is_err());
+        let mut bytes = *content.bytes();
+        bytes[64 + 16..64 + 48].fill(0);
+        let unwritten = Index::new(0, 70, 2).decode(&bytes, 9, 4);
+        assert!(unwritten.is_err(), "a bitmap that was never written");
         let full = Index {
             entries: vec![index.entries[0]; INDEX_POINTERS as usize],
             ..Index::new(0, 0, 0)
         };
-        let content = full.encode(1, 2);
-        let read = Index::new(0, 0, INDEX_POINTERS as usize).decode(content.bytes(), 1, 2);
+        let content = full.encode(6, 2);
+        let read = Index::new(0, 0, INDEX_POINTERS as usize).decode(content.bytes(), 6, 2);
         assert_eq!(read.map(|index| index.entries.len()), Ok(70), "a full index fits");
     }
 }

@@ -76,6 +76,14 @@ impl Places {
         }
     }
 
+    /// Blocks of the data device, which items speak of.
+    pub(crate) fn data_blocks(&self) -> Option<u64> {
+        match self {
+            Places::Committed(space) | Places::Log(space) => Some(space.blocks()),
+            Places::LogDevice(_) => None,
+        }
+    }
+
     /// Takes `count` blocks.
     ///
     /// # Errors

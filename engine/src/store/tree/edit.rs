@@ -7,7 +7,7 @@
 
 use super::{BTree, Locked, Path, Step};
 use crate::error::{Errno, Error, Result};
-use crate::store::items::{ITEM_BYTES_MAX, Value};
+use crate::store::items::{Damage, ITEM_BYTES_MAX, Value};
 use crate::store::key::{BlockPtr, Key, Root};
 use crate::store::nodes::Buffer;
 use crate::store::nodes::node::{Body, Child, LEVEL_MAX, Leaf, Node};
@@ -36,6 +36,22 @@ pub(crate) struct Edit<'a> {
 impl<'a> Edit<'a> {
     pub(super) fn new(tree: &'a BTree, locked: Locked) -> Edit<'a> {
         Edit { tree, _locked: locked }
+    }
+
+    /// Blocks of the data device, which items speak of; no limit for a tree that is not on it.
+    pub(crate) fn data_blocks(&self) -> u64 {
+        self.tree.places.data_blocks().unwrap_or(u64::MAX)
+    }
+
+    /// As [`BTree::corrupt`].
+    pub(crate) fn corrupt(
+        &self,
+        task: &Task,
+        key: Key,
+        structure: &'static str,
+        what: Damage,
+    ) -> Error {
+        self.tree.corrupt_item(task, key, structure, what)
     }
 
     /// As [`BTree::floor`].
@@ -83,7 +99,7 @@ impl<'a> Edit<'a> {
         let old = found.ok().and_then(|index| node.leaf().item(index)).map(|(_, old)| old.len());
         let wanted = self.blocks_for_put(&path, old, value.len())?;
         drop(node);
-        self.prepare(task, &path)?;
+        self.prepare(task, path.iter().map(|step| &step.buffer))?;
         let mut blocks = self.tree.places.take(task, wanted, claim)?;
         // From here on nothing waits or fails.
         self.copy_path(&mut path, &mut blocks, claim.generation);
@@ -106,12 +122,10 @@ impl<'a> Edit<'a> {
         let Some(last) = path.last() else { return Ok(false) };
         let Ok(index) = last.buffer.node().leaf().find(key) else { return Ok(false) };
         let plan = self.plan_rebalance(task, &path, index)?;
-        self.prepare(task, &path)?;
-        for neighbour in &plan {
-            self.tree.places.prepare(task, neighbour.buffer().block())?;
-        }
-        let clean = path.iter().map(|step| &step.buffer).chain(plan.iter().map(|n| n.buffer()));
-        let wanted = clean.filter(|buffer| !buffer.is_dirty()).count();
+        let neighbours = plan.iter().map(|neighbour| neighbour.buffer());
+        let nodes = path.iter().map(|step| &step.buffer).chain(neighbours);
+        self.prepare(task, nodes.clone())?;
+        let wanted = nodes.filter(|buffer| !buffer.is_dirty()).count();
         let mut blocks = self.tree.places.take(task, wanted, claim)?;
         // From here on nothing waits or fails.
         self.copy_path(&mut path, &mut blocks, claim.generation);
@@ -184,10 +198,17 @@ impl<'a> Edit<'a> {
         Ok(wanted)
     }
 
-    /// Makes sure that the places of the path's clean nodes can be given up without waiting.
-    fn prepare(&self, task: &Task, path: &[Step]) -> Result<()> {
-        for step in path.iter().filter(|step| !step.buffer.is_dirty()) {
-            self.tree.places.prepare(task, step.buffer.block())?;
+    /// Makes sure that the places of clean nodes can be given up without waiting, and that no other
+    /// node was put there: on a damaged image their blocks may be free.
+    fn prepare<'b>(&self, task: &Task, nodes: impl Iterator<Item = &'b Rc<Buffer>>) -> Result<()> {
+        let device = self.tree.places.device();
+        for buffer in nodes.filter(|buffer| !buffer.is_dirty()) {
+            let block = buffer.block();
+            self.tree.places.prepare(task, block)?;
+            if !self.tree.nodes.holds(device, buffer) {
+                let (structure, what) = ("tree node", "another node stands in its block");
+                return Err(Error::Corrupt { structure, block, what });
+            }
         }
         Ok(())
     }

@@ -14,12 +14,12 @@ mod rebalance;
 mod tests;
 mod write;
 
-use super::items::Value;
+use super::items::{Damage, Value};
 use super::key::{Key, Root, Tree};
 use super::nodes::node::{Capacity, Node};
 use super::nodes::{Buffer, Expected, Nodes};
 use super::space::Places;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use machine::{Guard, LockClass, Machine, RwLock, Task};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -123,6 +123,27 @@ impl BTree {
     pub(crate) fn walk_nodes(&self, task: &Task, visit: &mut dyn FnMut(u64, u8)) -> Result<()> {
         let _shared = self.lock.read(task)?;
         self.walk(task, visit)
+    }
+
+    /// The error that an item is damaged, which names the block of its leaf.
+    pub(crate) fn corrupt(
+        &self,
+        task: &Task,
+        key: Key,
+        structure: &'static str,
+        what: Damage,
+    ) -> Error {
+        match self.lock.read(task) {
+            Ok(_shared) => self.corrupt_item(task, key, structure, what),
+            Err(stopped) => stopped.into(),
+        }
+    }
+
+    fn corrupt_item(&self, task: &Task, key: Key, structure: &'static str, what: Damage) -> Error {
+        let leaf = self.descend(task, key).ok().and_then(|path| path.last().cloned());
+        // An item that was read has a leaf; if that cannot be read any more, the root will do.
+        let block = leaf.map_or(self.root.get().ptr.block, |leaf| leaf.buffer.block());
+        Error::Corrupt { structure, block, what }
     }
 
     /// The tree locked for changes.
