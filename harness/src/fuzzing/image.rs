@@ -1,4 +1,4 @@
-//! The target `image`: arbitrary damage to valid images. Check, mount, reading, writing and
+//! The target `image`: arbitrary damage to valid images. Check, dump, mount, reading, writing and
 //! unmounting end in an answer or a clear error, whatever the damage.
 //!
 //! *Verified*: no panic, no deadlock, no loop beyond a bound of steps, and no error that says the
@@ -278,6 +278,8 @@ impl Session {
     fn use_it(&self, task: &Task) {
         let clean = self.keep(engine::check(task)).is_some_and(|report| report.is_clean());
         let mut answer = Answer { clean, ..Answer::default() };
+        let all = &engine::dump::Section::ALL;
+        self.keep(engine::dump::dump(task, all, &mut |_line| {}));
         if let Some(fs) = self.keep(Fs::mount(task, &MountOptions::default(), Defects::NONE)) {
             answer.mounted = true;
             *self.fs.borrow_mut() = Some(fs.clone());
