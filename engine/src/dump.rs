@@ -10,6 +10,7 @@ use crate::options::AllocPolicy;
 use crate::store::items::{DirItem, ExtentItem, InodeItem, OrphanItem, RefsItem};
 use crate::store::key::{BlockPtr, Key, Kind, Root, Tree};
 use crate::store::log::decode_root;
+use crate::store::mount::check_devices;
 use crate::store::nodes::node::{Body, Node};
 use crate::store::space::Space;
 use crate::store::superblock::Superblock;
@@ -45,25 +46,29 @@ impl Section {
     }
 }
 
-/// Gives the lines of these parts of what is on the medium now to `line`.
+/// Gives the lines of these parts of what is on the medium now to `line`; how many of them speak of
+/// damage.
 ///
 /// # Errors
 /// `Corrupt` if no superblock is valid and more than those was asked for; `Stopped`.
-pub fn dump(task: &Task, sections: &[Section], line: &mut dyn FnMut(String)) -> Result<()> {
-    let mut dump = Dump { image: Image::new(task.machine()), line };
+pub fn dump(task: &Task, sections: &[Section], line: &mut dyn FnMut(String)) -> Result<u64> {
+    let mut dump = Dump { image: Image::new(task.machine()), line, damaged: 0 };
     let copies: Vec<_> = (0..2).filter_map(|slot| dump.image.read(0, slot)).collect();
     if sections.contains(&Section::Supers) {
         for (slot, copy) in copies.iter().enumerate() {
             match Superblock::decode(copy.bytes()) {
                 Ok(superblock) => dump.superblock(slot, &superblock),
-                Err(what) => dump.say(0, format_args!("super {slot}: damaged: {what}")),
+                Err(what) => dump.complain(0, format_args!("super {slot}: damaged: {what}")),
             }
         }
     }
     if sections.iter().all(|section| *section == Section::Supers) {
-        return Ok(());
+        return Ok(dump.damaged);
     }
     let superblock = Superblock::newest(&copies)?;
+    if let Err(error) = check_devices(task.machine(), &superblock) {
+        dump.complain(0, format_args!("{error}"));
+    }
     if sections.contains(&Section::Trees) {
         for (tree, root) in Tree::COMMITTED.into_iter().zip(&superblock.roots) {
             dump.tree(tree, 0, root);
@@ -75,15 +80,22 @@ pub fn dump(task: &Task, sections: &[Section], line: &mut dyn FnMut(String)) -> 
     if sections.contains(&Section::Log) {
         dump.log(&superblock);
     }
-    Ok(())
+    Ok(dump.damaged)
 }
 
 struct Dump<'a> {
     image: Image<'a>,
     line: &'a mut dyn FnMut(String),
+    /// Lines that speak of damage.
+    damaged: u64,
 }
 
 impl Dump<'_> {
+    fn complain(&mut self, depth: usize, text: fmt::Arguments<'_>) {
+        self.damaged += 1;
+        self.say(depth, text);
+    }
+
     fn say(&mut self, depth: usize, text: fmt::Arguments<'_>) {
         (self.line)(format!("{:1$}{text}", "", depth * 2));
     }
@@ -134,27 +146,38 @@ impl Dump<'_> {
     fn node(&mut self, device: u8, ptr: &BlockPtr, wanted: u8, depth: usize) {
         let block = ptr.block;
         if !self.image.visit(device, block) {
-            return self.say(depth, format_args!("node {block}: shown before"));
+            return self.complain(depth, format_args!("node {block}: damaged: shown before"));
         }
         let Some(content) = self.image.read(device, block) else {
-            return self.say(depth, format_args!("node {block}: beyond device {device}"));
+            let text = format_args!("node {block}: damaged: beyond device {device}");
+            return self.complain(depth, text);
         };
         if content.digest() != ptr.digest {
-            return self.say(depth, format_args!("node {block}: not what its parent points to"));
+            let text = format_args!("node {block}: damaged: not what its parent points to");
+            return self.complain(depth, text);
         }
         let node = match Node::decoded(&content) {
             Ok(node) => node,
-            Err(what) => return self.say(depth, format_args!("node {block}: damaged: {what}")),
+            Err(what) => {
+                return self.complain(depth, format_args!("node {block}: damaged: {what}"));
+            }
         };
         let (level, generation) = (node.level, node.generation);
-        self.say(depth, format_args!("node {block}: level {level}, generation {generation}"));
         if level != wanted {
-            return self.say(depth + 1, format_args!("damaged: its parent says level {wanted}"));
+            let text = format_args!("node {block}: damaged: level {level}, not {wanted}");
+            return self.complain(depth, text);
         }
+        self.say(depth, format_args!("node {block}: level {level}, generation {generation}"));
         match &node.body {
             Body::Leaf(leaf) => {
                 for (key, value) in leaf.items() {
-                    self.say(depth + 1, format_args!("{}", Item(key, value)));
+                    match Item(key, value).text() {
+                        Ok(text) => self.say(depth + 1, format_args!("{text}")),
+                        Err(what) => {
+                            let text = format_args!("{key:?}: damaged: {what}");
+                            self.complain(depth + 1, text);
+                        }
+                    }
                 }
             }
             Body::Interior(children) => {
@@ -172,7 +195,7 @@ impl Dump<'_> {
         match space.walk_own(task, &mut |_| {}) {
             Ok(used) => self.say(0, format_args!("Space: {used} of {blocks} blocks in use")),
             Err(Error::Stopped) => return Err(Error::Stopped),
-            Err(error) => self.say(0, format_args!("Space: damaged: {error}")),
+            Err(error) => self.complain(0, format_args!("Space: {error}")),
         }
         let mut runs = Vec::new();
         space.allocated_runs(&mut |run| runs.push(run));
@@ -194,7 +217,10 @@ impl Dump<'_> {
                     self.tree(Tree::Log(group as u8), log.device, root);
                 }
             }
-            Err(what) => self.say(0, format_args!("Log: damaged: {what}")),
+            Err(what) => {
+                let block = log.ptr.block;
+                self.complain(0, format_args!("log root {block}: damaged: {what}"));
+            }
         }
     }
 }
@@ -212,15 +238,6 @@ impl fmt::Display for Pointer<'_> {
 
 /// An item as a sentence.
 struct Item<'a>(Key, &'a [u8]);
-
-impl fmt::Display for Item<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.text() {
-            Ok(text) => f.write_str(&text),
-            Err(what) => write!(f, "{:?}: damaged: {what}", self.0),
-        }
-    }
-}
 
 impl Item<'_> {
     fn text(&self) -> Result<String, &'static str> {

@@ -41,11 +41,6 @@ impl<'a> Image<'a> {
         self.machine.disk().read_now(DeviceId(device), block).ok()
     }
 
-    /// Blocks of a device; none if it does not exist.
-    pub(crate) fn blocks(&self, device: u8) -> u64 {
-        self.machine.disk().blocks(DeviceId(device))
-    }
-
     /// Whether this is the first visit of a metadata block. A second one is a second use of the
     /// block, and going on below it could take as long as there are paths.
     pub(crate) fn visit(&mut self, device: u8, block: u64) -> bool {

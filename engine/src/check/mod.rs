@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::options::AllocPolicy;
 use crate::store::items::RefsItem;
 use crate::store::key::{Key, Kind, Tree};
+use crate::store::mount::check_devices;
 use crate::store::nodes::node::Capacity;
 use crate::store::space::{FIRST_BLOCK, Space};
 use crate::store::superblock::Superblock;
@@ -38,15 +39,12 @@ pub use report::{CheckReport, PROBLEMS_MAX, Problem, ProblemKind};
 /// seen, so a mounted file system shall have committed.
 ///
 /// # Errors
-/// `Corrupt` if no superblock is readable; `Stopped`.
+/// `Corrupt` if no superblock is readable, or the devices are not as large as it says; `Stopped`.
 pub fn check(task: &Task) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     let mut image = Image::new(task.machine());
     let superblock = superblock(&mut image, &mut report)?;
-    if superblock.image.blocks > image.blocks(0) {
-        let (structure, what) = ("superblock", "the image is larger than its device");
-        return Err(Error::Corrupt { structure, block: superblock.slot(), what });
-    }
+    check_devices(task.machine(), &superblock)?;
     let mut checker = Checker { image, report, superblock };
     checker.files();
     let records = checker.refs();
@@ -63,7 +61,7 @@ struct Checker<'a> {
 
 /// The newest superblock; both copies are looked at.
 fn superblock(image: &mut Image<'_>, report: &mut CheckReport) -> Result<Superblock> {
-    let (structure, what) = ("superblock", "the device is too small");
+    let (structure, what) = ("superblock", "the device is too small for an image");
     let too_small = Error::Corrupt { structure, block: 0, what };
     let copies = [image.read(0, 0), image.read(0, 1)];
     let [Some(first), Some(second)] = copies else { return Err(too_small) };

@@ -24,7 +24,7 @@ mod codec;
 mod commit;
 mod data;
 pub(crate) mod log;
-mod mount;
+pub(crate) mod mount;
 mod refs;
 pub(crate) mod superblock;
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Store {
         let failed = |_| Error::Io { device: 0, block: 0, what: "read the superblocks" };
         let copies = bio.wait(task)?.map_err(failed)?;
         let superblock = Superblock::newest(&copies)?;
-        check_devices(machine, &superblock.image)?;
+        check_devices(machine, &superblock)?;
         let (root, free) = (superblock.space, superblock.free_blocks);
         let space = Space::open(machine, superblock.image.blocks, root, free, options.alloc);
         Ok(Rc::new(Store::assemble(machine, options, superblock, space)))
@@ -46,7 +46,6 @@ impl Store {
     /// A store in memory over an image that holds nothing yet.
     pub(crate) fn format(machine: &Machine, image: &ImageOptions) -> Result<Store> {
         image.check()?;
-        check_devices(machine, image)?;
         let space = Space::format(machine, image.blocks);
         let superblock = Superblock {
             image: *image,
@@ -59,6 +58,7 @@ impl Store {
             space: BlockPtr::default(),
             log: None,
         };
+        check_devices(machine, &superblock)?;
         Ok(Store::assemble(machine, &MountOptions::default(), superblock, space))
     }
 
@@ -116,13 +116,19 @@ impl Store {
 }
 
 /// The disk must have all devices of the image, as large as the image says.
-fn check_devices(machine: &Machine, image: &ImageOptions) -> Result<()> {
+///
+/// # Errors
+/// `Corrupt`.
+pub(crate) fn check_devices(machine: &Machine, superblock: &Superblock) -> Result<()> {
     let disk = machine.disk();
-    for (device, wanted) in image.devices().into_iter().enumerate() {
-        let blocks = disk.blocks(DeviceId(device as u8));
-        if blocks < wanted {
-            return Err(Store::corrupt("device", blocks, "it ends before the image does"));
-        }
+    for (device, wanted) in superblock.image.devices().into_iter().enumerate() {
+        let what = match (device, disk.blocks(DeviceId(device as u8))) {
+            (_, blocks) if blocks >= wanted => continue,
+            (0, _) => "the image that it describes is larger than its device",
+            (_, 0) => "the log device that it names is missing",
+            (_, _) => "the log that it describes is larger than its device",
+        };
+        return Err(Store::corrupt("superblock", superblock.slot(), what));
     }
     Ok(())
 }

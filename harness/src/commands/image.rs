@@ -8,7 +8,7 @@ use clap::Args;
 use engine::options::ImageOptions;
 use machine::choosers::RoundRobin;
 use machine::disk::{BlockSource, Disk};
-use machine::medium::Medium;
+use machine::medium::{Medium, MediumError};
 use machine::{Config, End, Kind, Machine, Task};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -58,15 +58,21 @@ pub fn mkfs(arguments: &MkfsArguments, json: bool) -> Result<Exit, Failure> {
         options.set(key, value).map_err(|error| Failure::Input(error.to_string()))?;
     }
     options.check().map_err(|error| Failure::Input(format!("failed to make an image: {error}")))?;
+    let devices = options.devices();
+    let path = |device| device_path(&arguments.file, device);
+    // Nothing is made unless all of it can be.
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok();
+    let taken = (0..devices.len()).map(path).find(is_there).filter(|_| !arguments.force);
+    if let Some(taken) = taken {
+        let name = taken.display();
+        return Err(Failure::Input(format!(
+            "failed to make the image: {name} exists (--force replaces it)"
+        )));
+    }
     let mut media = Vec::new();
-    for (device, blocks) in options.devices().into_iter().enumerate() {
-        let path = device_path(&arguments.file, device);
-        if path.exists() && !arguments.force {
-            let name = path.display();
-            return Err(Failure::Input(format!("failed to make {name}: it is there (--force)")));
-        }
-        let medium =
-            Medium::create(&path, blocks).map_err(|error| Failure::Input(error.to_string()))?;
+    for (device, blocks) in devices.into_iter().enumerate() {
+        let medium = Medium::create(&path(device), blocks)
+            .map_err(|error| Failure::Input(format!("failed to make the image: {error}")))?;
         media.push(Rc::new(RefCell::new(medium)));
     }
     let free = crate::images::format(&media, &options).map_err(Failure::Input)?;
@@ -100,6 +106,8 @@ struct Checked {
     file: PathBuf,
     clean: bool,
     problems: Vec<String>,
+    /// Problems that are not listed.
+    more_problems: u64,
 }
 
 /// Checks an image file without writing to it; exit 1 if there are problems.
@@ -107,36 +115,40 @@ struct Checked {
 /// # Errors
 /// A file that cannot be opened, or is damaged beyond reading.
 pub fn fsck(arguments: &FsckArguments, json: bool) -> Result<Exit, Failure> {
+    let name = arguments.file.display();
     let report = on_image(&arguments.file, engine::check)?
-        .map_err(|error| Failure::Input(format!("failed to check the image: {error}")))?;
+        .map_err(|error| Failure::Input(format!("failed to check {name}: {error}")))?;
     let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-    let checked = Checked { file: arguments.file.clone(), clean: problems.is_empty(), problems };
+    let clean = problems.is_empty();
+    let checked =
+        Checked { file: arguments.file.clone(), clean, problems, more_problems: report.dropped };
     if json {
         print_json(&checked);
     } else if checked.clean {
-        say(&format!("{}: clean", checked.file.display()));
+        say(&format!("{name}: clean"));
     } else {
-        say(&format!("{}: {} problems", checked.file.display(), checked.problems.len()));
+        let count = checked.problems.len() as u64 + report.dropped;
+        say(&format!("{name}: {count} problem{}", if count == 1 { "" } else { "s" }));
         checked.problems.iter().for_each(|problem| say(&format!("  {problem}")));
+        if report.dropped > 0 {
+            say(&format!("  and {} more", report.dropped));
+        }
     }
     Ok(if checked.clean { Exit::Expected } else { Exit::Violation })
 }
 
-/// Shows what is in an image file.
+/// Shows what is in an image file, damage included; exit 1 if there is any.
 ///
 /// # Errors
 /// A file that cannot be opened, or is damaged beyond reading.
 pub fn dump(arguments: &DumpArguments) -> Result<Exit, Failure> {
-    let lines = on_image(&arguments.file, |task| {
-        let mut lines = Vec::new();
-        let end =
-            engine::dump::dump(task, &engine::dump::Section::ALL, &mut |line| lines.push(line));
-        (lines, end)
-    })?;
-    let (lines, end) = lines;
-    lines.iter().for_each(|line| say(line));
-    end.map_err(|error| Failure::Input(format!("failed to read the image: {error}")))?;
-    Ok(Exit::Expected)
+    let all = &engine::dump::Section::ALL;
+    let dumped =
+        on_image(&arguments.file, |task| engine::dump::dump(task, all, &mut |line| say(&line)))?;
+    let name = arguments.file.display();
+    let damaged =
+        dumped.map_err(|error| Failure::Input(format!("failed to read all of {name}: {error}")))?;
+    Ok(if damaged == 0 { Exit::Expected } else { Exit::Violation })
 }
 
 /// Runs `body` as a task of a machine with the image as its disk, mapped read-only.
@@ -150,9 +162,14 @@ fn on_image<T: 'static>(
         if device > 0 && !path.exists() {
             break;
         }
-        let medium =
-            Medium::open(&path, true).map_err(|error| Failure::Input(error.to_string()))?;
-        bases.push(Rc::new(medium));
+        match Medium::open(&path, true) {
+            Ok(medium) => bases.push(Rc::new(medium)),
+            // A file that only has the name of a log: the superblock knows whether one is missing.
+            Err(MediumError::Length { .. } | MediumError::NotAFile { .. }) if device > 0 => break,
+            Err(error) => {
+                return Err(Failure::Input(format!("failed to open the image: {error}")));
+            }
+        }
     }
     let config = Config { steps_max: STEPS_MAX, ..Config::default() };
     let machine = Machine::new(config, Disk::new(bases), Box::new(RoundRobin));
@@ -169,7 +186,7 @@ fn on_image<T: 'static>(
         (End::Done, Some(result)) => Ok(result),
         _ => {
             let fault = machine.faults().first().map_or(String::new(), ToString::to_string);
-            Err(Failure::Input(format!("failed to read the image: {fault}")))
+            Err(Failure::Input(format!("failed to read {}: {fault}", file.display())))
         }
     }
 }

@@ -143,5 +143,5 @@ fn store_an_image_that_is_larger_than_its_device_is_refused() {
     let blocks = grown(0);
     let half = Rc::new(blocks[..128].to_vec());
     let result = exercise(&half, u64::MAX, Block::zero());
-    assert!(matches!(result, Err(Error::Corrupt { structure: "device", .. })), "{result:?}");
+    assert!(matches!(result, Err(Error::Corrupt { structure: "superblock", .. })), "{result:?}");
 }
