@@ -45,8 +45,11 @@ pub struct OrderedExtent {
     pub digests: RefCell<SmallVec<[[u8; 32]; 2]>>,
     /// What the extent map had before, to be put back if the write fails.
     pub replaced: RefCell<SmallVec<[super::extents::Extent; 2]>>,
-    /// Space set aside for what completion will change.
+    /// Space set aside for what completion will change: for copies of nodes, which come back with
+    /// the commit.
     pub reserve: RefCell<Option<Reserve>>,
+    /// Space set aside for what completion will add to trees for good.
+    pub growth: RefCell<Option<Reserve>>,
     io_done: Cell<bool>,
     failed: Cell<bool>,
     complete: Cell<bool>,
@@ -85,6 +88,7 @@ impl OrderedExtent {
             digests: RefCell::default(),
             replaced: RefCell::default(),
             reserve: RefCell::default(),
+            growth: RefCell::default(),
             io_done: Cell::new(false),
             failed: Cell::new(false),
             complete: Cell::new(false),

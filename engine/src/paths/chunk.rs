@@ -89,14 +89,38 @@ impl Fs {
     }
 
     /// As [`join_for`](Self::join_for), for what frees space: from what is kept for that. If there
-    /// is no room for the worst case, one for the usual one will do.
+    /// is no room for the worst case, one for the usual one will do, with whatever else there is.
     ///
     /// # Errors
     /// `NoSpace`; those of committing.
     pub(super) fn join_freeing(&self, task: &Task, changes: u64) -> Result<Handle> {
         match self.join_with(task, changes, true) {
-            Err(Error::NoSpace { .. }) => self.join_with(task, 1, true),
-            joined => joined,
+            Err(Error::NoSpace { .. }) => {}
+            joined => return joined.inspect(Handle::set_irrevocable),
+        }
+        loop {
+            let handle = self.join_with(task, 1, true)?;
+            if self.take_all(&handle, changes)? {
+                return Ok(handle);
+            }
+            drop(handle);
+            self.store().commit(task)?;
+        }
+    }
+
+    /// Lets a handle have what so many changes take out of all that is kept: from here on what it
+    /// does cannot be refused. False if a commit would give it more, as completions have been
+    /// promised some.
+    fn take_all(&self, handle: &Handle, changes: u64) -> Result<bool> {
+        let has_others = self.store().has_promises();
+        handle.set_irrevocable();
+        match self.store().reserve_changes(handle, changes) {
+            Err(Error::NoSpace { .. }) if has_others => Ok(false),
+            // The worst case is rare: all that is there will do.
+            Err(Error::NoSpace { available, .. }) => {
+                handle.reserve_blocks(available).map(|()| true)
+            }
+            reserved => reserved.map(|()| true),
         }
     }
 
@@ -114,7 +138,7 @@ impl Fs {
         let chunk = self.last_chunk(task, inode, blocks, self.chunk_limit())?;
         match self.join_with(task, self.changes_of(chunk), true) {
             Err(Error::NoSpace { .. }) => {}
-            joined => return Ok((joined?, chunk)),
+            joined => return Ok((joined.inspect(Handle::set_irrevocable)?, chunk)),
         }
         let chunk = self.last_chunk(task, inode, blocks, ChunkLimit::SMALLEST)?;
         Ok((self.join_freeing(task, self.changes_of(chunk))?, chunk))
@@ -135,9 +159,14 @@ impl Fs {
             joined => return joined,
         }
         let chunk = self.last_chunk(task, inode, blocks, ChunkLimit::SMALLEST)?;
-        let handle = self.join(task)?;
-        handle.set_irrevocable();
-        Ok((handle, chunk))
+        loop {
+            let handle = self.join(task)?;
+            if self.take_all(&handle, self.changes_of(chunk))? {
+                return Ok((handle, chunk));
+            }
+            drop(handle);
+            self.store().commit(task)?;
+        }
     }
 
     fn join_with(&self, task: &Task, changes: u64, frees: bool) -> Result<Handle> {

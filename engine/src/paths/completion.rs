@@ -67,6 +67,7 @@ impl Fs {
         let handle = self.store().join(task, Join::Completion)?; // CW.1
         assert_eq!(handle.generation(), ordered.transaction.0, "W-3: the commit waits for it");
         let _ext: Guard = inode.ext.write(task)?; // CW.2
+        let _growth = ordered.growth.take(); // nobody else takes it before the end
         ordered.reserve.take(); // for what follows: nothing runs in between
         let promised = self.store().completion_blocks(ordered.blocks.len());
         handle.reserve_blocks(promised).or_else(only_if_full)?;
@@ -123,7 +124,7 @@ impl Fs {
             return Ok(());
         }
         let handle = self.store().join(task, Join::User)?;
-        handle.set_freeing();
+        handle.set_irrevocable();
         let _ext = self.write_extents(task, inode)?;
         let beyond = crate::inode::span::Span::new(size, end).whole_blocks();
         self.drop_extents(task, &handle, inode, beyond).inspect_err(|_| self.abort())?;

@@ -435,6 +435,7 @@ impl Fs {
         let _ext = self.write_extents(task, inode)?;
         let part = room.part_of(blocks);
         let promise = self.store().reserve_completion(part.len())?; // DWRITE.2: else ENOSPC
+        let growth = self.store().reserve_growth(part.len())?;
         let plan = self.place_direct(task, &handle, inode, part, reserve)?;
         let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
         task.site(&PUBLISH, object, Access::Write)?;
@@ -442,6 +443,7 @@ impl Fs {
         let plan = OrderedPlan { direct: true, iocb: Some(iocb.clone()), ..plan };
         let ordered = self.publish_pending(&handle, inode, plan);
         *ordered.reserve.borrow_mut() = Some(promise);
+        *ordered.growth.borrow_mut() = Some(growth);
         Ok(ordered) // -EXT -TX
     }
 

@@ -96,12 +96,12 @@ impl Fs {
             self.page_in(task, inode, size / BLOCK_BYTES)?;
         }
         let _ml = inode.ml.lock(task, range, Mode::Write)?; // TRUNCATE.3
-        let old = inode.size();
-        self.lower_size(task, inode, size)?; // TRUNCATE.4
         let began = match began {
-            // Beyond disk_i_size nothing is durable.
-            None if size < inode.disk_size() => self.begin_truncate(task, inode, size, old)?,
-            began => began,
+            None => self.begin_truncate(task, inode, size)?, // TRUNCATE.4
+            began => {
+                self.lower_size(task, inode, size)?;
+                began
+            }
         };
         task.site(&EVICT, object(inode), Access::Write)?;
         let rest = Blocks::new(tail.end / BLOCK_BYTES, BLOCKS_END);
@@ -127,26 +127,32 @@ impl Fs {
         Ok(())
     }
 
-    /// TRUNCATE.6: the orphan record and disk_i_size, before any page goes: a commit in between
-    /// would show again what the dirty ones replace. Tells in which transaction; none for a file
-    /// without a name. ML W and RL W from the new size on are held. Without space, the `old` size
-    /// is back.
+    /// TRUNCATE.4, and what TRUNCATE.6 says of the orphan record and disk_i_size, before any page
+    /// goes: a commit in between would show again what the dirty ones replace. Tells in which
+    /// transaction; none for a file without a name, or of which nothing durable goes. ML W and RL W
+    /// from the new size on are held.
+    ///
+    /// # Errors
+    /// `NoSpace` before anything has changed: writeback forgets what it finds behind the end.
     fn begin_truncate(
         &self,
         task: &Task,
         inode: &Inode,
         size: u64,
-        old: u64,
     ) -> Result<Option<TransactionId>> {
-        let handle = match self.join_freeing(task, 3) {
-            Err(error @ Error::NoSpace { .. }) => {
-                let _ext = inode.ext.write(task)?;
-                inode.grow(old, Span::new(size, old)); // nothing has gone yet
-                return Err(error);
-            }
-            joined => joined?,
+        let joined = match self.join_freeing(task, 3) {
+            Err(error @ Error::NoSpace { .. }) => Err(error),
+            joined => Ok(joined?),
         };
+        task.site(&SIZE, object(inode), Access::Write)?;
         let _ext = self.write_extents(task, inode)?;
+        // Beyond disk_i_size nothing is durable; from here on that does not rise above the size.
+        if size >= inode.disk_size() {
+            inode.lower_size(size);
+            return Ok(None);
+        }
+        let handle = joined?;
+        inode.lower_size(size);
         task.site(&BEGIN, object(inode), Access::Write)?;
         if inode.item().nlink == 0 {
             return Ok(None); // its orphan record says more

@@ -1,7 +1,8 @@
 //! WRITE (buffered), and what it shares with other writers of pages: reservation, dirtying, zeroing
 //! (races.md §7.4).
 //!
-//! Promises: a page is dirty only with a place to go to: blocks of its own, or a reservation; sizes
+//! Promises: a page is dirty only with a place to go to: blocks of its own, or a reservation; what
+//! its completion adds to trees is set aside, too, so that it never fails for want of space; sizes
 //! rise when what they expose can be read. It must never know what becomes durable when.
 
 use super::read::Digests;
@@ -212,11 +213,8 @@ impl Fs {
             self.allocate_unwritten(task, handle, inode, index, reserve.as_ref())?;
             in_place = true;
         }
-        if !in_place && !page.is_reserved() {
-            match reserve {
-                Some(reserve) => page.set_reserve(reserve), // Hole or shared -> Delalloc
-                None => page.set_reserve(self.store().reserve_data(1)?),
-            }
+        if !page.is_reserved() {
+            self.set_aside(inode, page, reserve, in_place)?;
         }
         task.site(&DIRTY, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
         change();
@@ -224,6 +222,36 @@ impl Fs {
         inode.pages.set_dirty(page);
         self.kick_flusher(inode.ino);
         Ok(Dirtied { _ext: ext, _handle: handle })
+    }
+
+    /// Lets a page keep what its completion may add for good: a block of data unless it has one,
+    /// and nodes of trees. Whatever they copy besides comes back with the commit. Under EXT.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    fn set_aside(
+        &self,
+        inode: &Inode,
+        page: &Page,
+        reserve: Option<Reserve>,
+        in_place: bool,
+    ) -> Result<()> {
+        let store = self.store();
+        let kept = match (reserve, in_place) {
+            (Some(reserve), false) => reserve, // Hole or shared -> Delalloc
+            (None, false) => store.reserve_data(1)?,
+            _ if self.is_written(inode, page.index()) => return Ok(()), // no tree will change
+            (Some(reserve), true) => reserve.split(store.metadata_for(1)),
+            (None, true) => store.reserve_growth(1)?,
+        };
+        page.set_reserve(kept);
+        Ok(())
+    }
+
+    /// Whether the file has written blocks there. Under EXT.
+    fn is_written(&self, inode: &Inode, index: u64) -> bool {
+        let map = inode.extents.borrow();
+        map.at(index).is_some_and(|extent| matches!(extent.state, ExtentState::Written))
     }
 
     /// Whether the next writeback of a block goes to the blocks that the file has. Under EXT.

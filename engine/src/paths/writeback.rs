@@ -61,11 +61,34 @@ impl Batch {
         &self.contents[(blocks.start - start) as usize..(blocks.end - start) as usize]
     }
 
-    /// Gives back what was set aside for the pages of `blocks`.
-    fn drop_reserves(&self, blocks: Blocks) {
+    /// Takes what was set aside for the pages of `blocks`.
+    fn take_reserves(&self, blocks: Blocks) -> Option<Reserve> {
         let pages = self.pages.iter().filter(|(page, _)| blocks.contains(page.index()));
-        pages.for_each(|(page, _)| page.drop_reserve());
+        pages.filter_map(|(page, _)| page.take_reserve()).reduce(|all, more| {
+            all.absorb(&more);
+            all
+        })
     }
+
+    /// Sets it aside again, for the pages from the one at `index` on; after the last one nobody
+    /// needs it.
+    fn put_reserve(&self, index: u64, reserve: Reserve) {
+        let Some((page, _)) = self.pages.get((index - self.blocks().start) as usize) else {
+            return;
+        };
+        if let Some(held) = page.take_reserve() {
+            reserve.absorb(&held);
+        }
+        page.set_reserve(reserve);
+    }
+}
+
+/// What of a batch was published.
+#[derive(Default)]
+struct Published {
+    ordered: SmallVec<[Rc<OrderedExtent>; 2]>,
+    /// It ended where others have been promised what there is: after a commit they are complete.
+    waits_for_others: bool,
 }
 
 /// How a publication goes about what its completion will need of a device that may be full.
@@ -75,7 +98,7 @@ pub(crate) enum Room {
     Plenty,
     /// After a commit, which gives back what copies of nodes took: block by block.
     Short,
-    /// Even that did not help: one block after another commit, which ended all other completions.
+    /// Even that did not help: one block, after as many commits as end what others were promised.
     Last,
 }
 
@@ -95,14 +118,17 @@ impl Room {
         Blocks::new(blocks.start, blocks.end.min(blocks.start.saturating_add(most)))
     }
 
-    /// What the completion of a piece of writeback may use. The last one goes without a promise:
-    /// its data have nowhere else to be, and most completions need less than is promised.
+    /// What the completion of a piece of writeback may use. It waits for others who have been
+    /// promised what there is; if nobody has, and still there is too little, as on a device whose
+    /// free space is counted wrongly, it goes without: its data have nowhere else to be.
     ///
     /// # Errors
     /// `NoSpace`.
     fn promise(self, fs: &Fs, blocks: u64) -> Result<Option<Reserve>> {
         match fs.store().reserve_completion(blocks) {
-            Err(Error::NoSpace { .. }) if self == Room::Last => Ok(None),
+            Err(Error::NoSpace { .. }) if self == Room::Last && !fs.store().has_promises() => {
+                Ok(None)
+            }
             promise => promise.map(Some),
         }
     }
@@ -190,16 +216,16 @@ impl Fs {
         let mut room = Room::Plenty;
         let mut rest = batch.blocks();
         while !rest.is_empty() {
-            let mut ordered = SmallVec::new();
-            let published = self.publish(task, inode, &batch, rest, room, &mut ordered); // WB.3-5
-            for ordered in &ordered {
+            let mut published = Published::default();
+            let result = self.publish(task, inode, &batch, rest, room, &mut published); // WB.3-5
+            for ordered in &published.ordered {
                 let contents = batch.contents_of(ordered.blocks);
                 self.submit_ordered(task, ordered, contents)?; // WB.6
                 rest.start = ordered.blocks.end;
             }
-            let result = match published {
-                Err(Error::NoSpace { .. }) if room != Room::Last => {
-                    room = room.after_a_commit(!ordered.is_empty());
+            let result = match result {
+                Err(Error::NoSpace { .. }) if room != Room::Last || published.waits_for_others => {
+                    room = room.after_a_commit(!published.ordered.is_empty());
                     self.store().commit(task) // it waits for what was submitted, and takes no PAGE
                 }
                 other => other,
@@ -243,7 +269,7 @@ impl Fs {
         batch: &Batch,
         blocks: Blocks,
         room: Room,
-        ordered: &mut SmallVec<[Rc<OrderedExtent>; 2]>,
+        published: &mut Published,
     ) -> Result<()> {
         let handle = self.store().join(task, Join::User)?; // WB.3
         let _ext = self.write_extents(task, inode)?; // WB.4
@@ -252,7 +278,9 @@ impl Fs {
             let mut rest = piece.blocks();
             while !rest.is_empty() {
                 let part = room.part_of(rest);
-                let promise = room.promise(self, part.len())?;
+                let promise = room
+                    .promise(self, part.len())
+                    .inspect_err(|_| published.waits_for_others = self.store().has_promises())?;
                 let plan = match &piece {
                     Piece::Extent(extent) if is_in_place => in_place_plan(&extent.clipped(part)),
                     _ => {
@@ -262,13 +290,14 @@ impl Fs {
                         OrderedPlan { blocks, block, kind, direct: false, iocb: None }
                     }
                 };
+                let growth = self.take_growth(batch, part, plan.blocks);
                 rest.start = plan.blocks.end;
                 let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
                 task.site(&PUBLISH, object, Access::Write)?;
-                batch.drop_reserves(plan.blocks);
-                let published = self.publish_pending(&handle, inode, plan);
-                *published.reserve.borrow_mut() = promise;
-                ordered.push(published);
+                let ordered = self.publish_pending(&handle, inode, plan);
+                *ordered.reserve.borrow_mut() = promise;
+                *ordered.growth.borrow_mut() = growth;
+                published.ordered.push(ordered);
             }
         }
         Ok(()) // WB.5: -EXT -TX
@@ -315,13 +344,21 @@ impl Fs {
         blocks: Blocks,
     ) -> Result<Run> {
         let hint = self.hint_for(inode, blocks.start);
-        let first = &batch.pages[(blocks.start - batch.blocks().start) as usize].0;
-        let reserve = first.take_reserve();
+        let reserve = batch.take_reserves(blocks);
         let run = self.store().allocate_data(task, handle, blocks.len(), hint, reserve.as_ref());
         if let Some(reserve) = reserve {
-            first.set_reserve(reserve); // the rest is given back at the publication
+            batch.put_reserve(blocks.start, reserve);
         }
         run
+    }
+
+    /// What trees may grow by at the completion of `published`, the start of `blocks`, out of what
+    /// is set aside for their pages; the rest stays for those behind them.
+    fn take_growth(&self, batch: &Batch, blocks: Blocks, published: Blocks) -> Option<Reserve> {
+        let reserve = batch.take_reserves(blocks)?;
+        let growth = reserve.split(published.len() * self.store().metadata_for(1));
+        batch.put_reserve(published.end, reserve);
+        Some(growth)
     }
 
     /// What has no ordered extent is lost: the pages are clean, the error is kept.

@@ -49,6 +49,16 @@ impl Store {
         self.space.reserve(data_blocks + self.metadata_for(data_blocks), Urgency::Ordinary)
     }
 
+    /// Promises what the trees may grow by when so many neighbouring blocks become written that were
+    /// not, checksums and a cut extent included: out of what is kept for deletions, if there is no
+    /// more.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn reserve_growth(&self, data_blocks: u64) -> Result<Reserve> {
+        self.space.reserve(self.metadata_for(data_blocks + 1), Urgency::Freeing)
+    }
+
     /// Blocks of tree nodes that this many data blocks may add, beyond the copies that any change
     /// needs and that are kept free.
     pub fn metadata_for(&self, data_blocks: u64) -> u64 {
@@ -156,6 +166,12 @@ impl Store {
         self.space.promise(self.completion_blocks(data_blocks))
     }
 
+    /// Whether somebody has been promised blocks who cannot be refused: completions, or what frees
+    /// space and has begun. A commit waits for all of them.
+    pub fn has_promises(&self) -> bool {
+        self.space.has_promises()
+    }
+
     /// The references to each block of a run: the run cut into pieces of equal counts.
     ///
     /// # Errors
@@ -216,10 +232,10 @@ impl Store {
         self.space.blocks()
     }
 
-    /// Keeps as many blocks as a deletion in each tree takes, and as a completion does, with some
-    /// for the growth of trees.
+    /// Keeps as many blocks as a deletion in each tree takes, with some for the growth of trees, and
+    /// as many as a completion does.
     pub(super) fn keep_for_deletions(&self) {
         let deletion: u64 = self.trees.iter().map(BTree::blocks_per_change).sum();
-        self.space.keep(deletion + self.completion_blocks(1) + GROWTH_BLOCKS);
+        self.space.keep(deletion + GROWTH_BLOCKS, self.completion_blocks(1));
     }
 }

@@ -7,7 +7,7 @@
 //! no ordered extent is pending any more, as they need to join to complete. It must never know what
 //! is changed.
 
-use super::space::{Claim, Reserve, Space, Urgency};
+use super::space::{Claim, Irrevocable, Reserve, Space, Urgency};
 use crate::error::{Error, Result};
 use machine::{
     Access, Guard, LockClass, Machine, Object, RwLock, Server, Site, Task, TaskId, WaitQueue,
@@ -76,7 +76,7 @@ struct Joined {
     generation: u64,
     join: Join,
     is_freeing: Cell<bool>,
-    is_irrevocable: Cell<bool>,
+    irrevocable: RefCell<Option<Irrevocable>>,
     reserve: Reserve,
     _guard: Guard,
 }
@@ -99,7 +99,8 @@ impl Handle {
 
     /// What this task has begun can not be refused any more: it may use all that is kept.
     pub fn set_irrevocable(&self) {
-        self.0.is_irrevocable.set(true);
+        let mut irrevocable = self.0.irrevocable.borrow_mut();
+        irrevocable.get_or_insert_with(|| self.0.reserve.space().begin_irrevocable());
     }
 
     /// Reserves blocks for what this handle will change.
@@ -131,7 +132,7 @@ impl Handle {
 
     fn urgency(&self) -> Urgency {
         match urgency_of(self.0.join) {
-            _ if self.0.is_irrevocable.get() => Urgency::Completion,
+            _ if self.0.irrevocable.borrow().is_some() => Urgency::Completion,
             Urgency::Ordinary if self.0.is_freeing.get() => Urgency::Freeing,
             urgency => urgency,
         }
@@ -214,7 +215,7 @@ impl Transaction {
             generation: self.generation.get(),
             join,
             is_freeing: Cell::new(false),
-            is_irrevocable: Cell::new(false),
+            irrevocable: RefCell::default(),
             reserve: self.space.reserve(0, urgency_of(join))?,
             _guard: guard,
         };

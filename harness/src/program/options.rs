@@ -268,7 +268,7 @@ macro_rules! knob {
 /// Every knob, in the order of the text.
 #[rustfmt::skip]
 pub static KNOBS: &[Knob] = &[
-    knob!(Image image.blocks = 256, number(64, 4096, &[128, 256, 1024]),
+    knob!(Image image.blocks = 256, number(64, 4096, &[64, 128, 256, 1024]),
         "Size of the main device, in blocks of 4 KiB.", |v| v as u32),
     knob!(Image image.datasum = 1, SWITCH, "A checksum for every data block.", |v| v != 0),
     knob!(Image image.datacow = 1, SWITCH,

@@ -83,8 +83,12 @@ struct State {
     reserved: u64,
     /// Those promised to completions; as far as they go, out of what is kept.
     promised: u64,
+    /// How many others cannot be refused.
+    irrevocable: u64,
     /// Kept for deletions and completions, so that a full device can be emptied.
     kept: u64,
+    /// Of these, what only completions may use.
+    kept_for_completions: u64,
 }
 
 /// A block of the free-space map itself.
@@ -100,7 +104,7 @@ enum Part {
 pub(crate) enum Urgency {
     /// It can be refused.
     Ordinary,
-    /// It frees space: it may use the first half of what is kept.
+    /// It frees space: it may use what is kept, but for the part of completions.
     Freeing,
     /// It cannot be refused any more: it may use all.
     Completion,
@@ -121,6 +125,11 @@ pub struct Reserve {
     space: Rc<Space>,
     blocks: Cell<u64>,
     is_promise: bool,
+}
+
+/// Somebody cannot be refused blocks, until this is dropped.
+pub(crate) struct Irrevocable {
+    space: Rc<Space>,
 }
 
 /// Keeps a run from being reused while it is being read, until dropped.
@@ -183,7 +192,9 @@ impl Space {
             held: 0,
             reserved: 0,
             promised: 0,
+            irrevocable: 0,
             kept: 0,
+            kept_for_completions: 0,
         };
         let lock = Mutex::new(machine, &ALLOC, (0, 0));
         Rc::new(Space { blocks, policy, lock, state: RefCell::new(state) })
@@ -209,9 +220,10 @@ impl Space {
         self.state.borrow().available(urgency)
     }
 
-    /// Keeps this many blocks for deletions.
-    pub(crate) fn keep(&self, blocks: u64) {
-        self.state.borrow_mut().kept = blocks;
+    /// Keeps this many blocks for deletions, and this many more for completions.
+    pub(crate) fn keep(&self, deletions: u64, completions: u64) {
+        let mut state = self.state.borrow_mut();
+        (state.kept, state.kept_for_completions) = (deletions + completions, completions);
     }
 
     /// Whether a commit would write bitmaps.
@@ -239,6 +251,18 @@ impl Space {
             return Err(self.state.borrow().full(blocks));
         }
         self.reserve(blocks, Urgency::Completion)
+    }
+
+    /// Whether somebody has been promised blocks who cannot be refused.
+    pub(crate) fn has_promises(&self) -> bool {
+        let state = self.state.borrow();
+        state.promised > 0 || state.irrevocable > 0
+    }
+
+    /// Lets others know, until what it returns is dropped, that somebody cannot be refused.
+    pub(crate) fn begin_irrevocable(self: &Rc<Self>) -> Irrevocable {
+        self.state.borrow_mut().irrevocable += 1;
+        Irrevocable { space: self.clone() }
     }
 
     /// Keeps `run` from being reused until the pin is dropped.
@@ -407,7 +431,7 @@ impl State {
     fn available(&self, urgency: Urgency) -> u64 {
         let aside = match urgency {
             Urgency::Ordinary => self.kept.max(self.promised),
-            Urgency::Freeing => (self.kept / 2).max(self.promised),
+            Urgency::Freeing => self.kept_for_completions.max(self.promised),
             Urgency::Completion => self.promised,
         };
         let aside = self.own_blocks() + self.reserved + aside;
@@ -560,9 +584,28 @@ impl Reserve {
         Ok(())
     }
 
+    /// Whose blocks they are.
+    pub(crate) fn space(&self) -> &Rc<Space> {
+        &self.space
+    }
+
     /// Blocks still promised.
     pub fn blocks(&self) -> u64 {
         self.blocks.get()
+    }
+
+    /// Moves up to `blocks` of them to another reserve of the same kind.
+    pub(crate) fn split(&self, blocks: u64) -> Reserve {
+        let moved = blocks.min(self.blocks.get());
+        self.blocks.set(self.blocks.get() - moved);
+        let (space, is_promise) = (self.space.clone(), self.is_promise);
+        Reserve { space, blocks: Cell::new(moved), is_promise }
+    }
+
+    /// Takes what another reserve of the same kind has.
+    pub(crate) fn absorb(&self, other: &Reserve) {
+        assert_eq!(self.is_promise, other.is_promise, "what was promised stays promised");
+        self.blocks.set(self.blocks.get() + other.blocks.take());
     }
 
     /// Gives up to `blocks` of them back; how many.
@@ -577,6 +620,12 @@ impl Reserve {
 impl Drop for Reserve {
     fn drop(&mut self) {
         self.give_back(u64::MAX);
+    }
+}
+
+impl Drop for Irrevocable {
+    fn drop(&mut self) {
+        self.space.state.borrow_mut().irrevocable -= 1;
     }
 }
 
