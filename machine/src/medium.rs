@@ -12,8 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapMut};
+use rustc_hash::FxHashMap;
 
-use crate::block::{BLOCK_BYTES, Block, fill_pattern, poison_pattern};
+use crate::block::{BLOCK_BYTES, Block};
 use crate::disk::BlockSource;
 
 /// Most blocks that a medium remembers as read: 256 MiB. Beyond, all are forgotten at once.
@@ -79,10 +80,15 @@ enum Map {
     Write(MmapMut),
 }
 
+/// The contents that were copied out of the map since they were written last, by block.
 #[derive(Default)]
-struct Memo {
-    contents: Vec<Option<Block>>,
-    held: usize,
+struct Memo(FxHashMap<u64, Block>);
+
+/// Which blocks of anonymous memory were written; the others hold the poison of their place, and
+/// their pages of the map are never touched.
+struct Written {
+    device: u8,
+    bits: Vec<u64>,
 }
 
 /// An image of whole blocks, in a file or in anonymous memory.
@@ -90,6 +96,8 @@ pub struct Medium {
     map: Map,
     blocks: u64,
     memo: RefCell<Memo>,
+    /// None for a file, every block of which holds what the file holds.
+    written: Option<Written>,
     path: PathBuf,
     /// Holds the lock for as long as the map exists.
     _file: Option<File>,
@@ -100,11 +108,11 @@ impl Medium {
     pub fn anonymous(blocks: u64, device: u8) -> Result<Medium, MediumError> {
         let bytes = image_bytes(blocks)?;
         let failed = |source| MediumError::Io { action: "map", path: PathBuf::new(), source };
-        let mut map = MmapMut::map_anon(bytes).map_err(failed)?;
-        for (block, chunk) in map.chunks_exact_mut(BLOCK_BYTES).enumerate() {
-            fill_pattern(chunk, &poison_pattern(device, block as u64));
-        }
-        Ok(Medium::with_map(Map::Write(map), blocks, PathBuf::new(), None))
+        let map = MmapMut::map_anon(bytes).map_err(failed)?;
+        let mut medium = Medium::with_map(Map::Write(map), blocks, PathBuf::new(), None);
+        let bits = vec![0; blocks.div_ceil(u64::from(u64::BITS)) as usize];
+        medium.written = Some(Written { device, bits });
+        Ok(medium)
     }
 
     /// Maps an existing image. Readers share the file; a writer has it alone.
@@ -164,13 +172,15 @@ impl Medium {
     /// If the block is beyond the end; the disk checks ranges before it comes here.
     pub fn read(&self, block: u64) -> Block {
         assert!(block < self.blocks, "block {block} of {}", self.blocks);
-        let index = block as usize;
         let mut memo = self.memo.borrow_mut();
-        if let Some(content) = &memo.contents[index] {
+        if let Some(content) = memo.0.get(&block) {
             return content.clone();
         }
-        let content = Block::from_slice(&self.bytes()[index * BLOCK_BYTES..][..BLOCK_BYTES]);
-        memo.remember(index, &content);
+        let content = match &self.written {
+            Some(written) if !written.has(block) => Block::poison(written.device, block),
+            _ => Block::from_slice(&self.bytes()[block as usize * BLOCK_BYTES..][..BLOCK_BYTES]),
+        };
+        memo.remember(block, &content);
         content
     }
 
@@ -182,9 +192,11 @@ impl Medium {
         let Map::Write(map) = &mut self.map else {
             return Err(MediumError::ReadOnly);
         };
-        let index = block as usize;
-        map[index * BLOCK_BYTES..][..BLOCK_BYTES].copy_from_slice(content.bytes());
-        self.memo.get_mut().remember(index, content);
+        map[block as usize * BLOCK_BYTES..][..BLOCK_BYTES].copy_from_slice(content.bytes());
+        if let Some(written) = &mut self.written {
+            written.add(block);
+        }
+        self.memo.get_mut().remember(block, content);
         Ok(())
     }
 
@@ -204,28 +216,29 @@ impl Medium {
     }
 
     fn with_map(map: Map, blocks: u64, path: PathBuf, file: Option<File>) -> Medium {
-        let contents = vec![None; blocks as usize];
-        let medium = Medium {
-            map,
-            blocks,
-            memo: RefCell::new(Memo { contents, held: 0 }),
-            path,
-            _file: file,
-        };
+        let memo = RefCell::default();
+        let medium = Medium { map, blocks, memo, written: None, path, _file: file };
         assert_eq!(medium.bytes().len() as u64, blocks * BLOCK_BYTES as u64);
         medium
     }
 }
 
 impl Memo {
-    fn remember(&mut self, index: usize, content: &Block) {
-        if self.held >= MEMO_BLOCKS {
-            self.contents.fill(None);
-            self.held = 0;
+    fn remember(&mut self, block: u64, content: &Block) {
+        if self.0.len() >= MEMO_BLOCKS {
+            self.0.clear();
         }
-        if self.contents[index].replace(content.clone()).is_none() {
-            self.held += 1;
-        }
+        self.0.insert(block, content.clone());
+    }
+}
+
+impl Written {
+    fn has(&self, block: u64) -> bool {
+        self.bits[(block / 64) as usize] >> (block % 64) & 1 == 1
+    }
+
+    fn add(&mut self, block: u64) {
+        self.bits[(block / 64) as usize] |= 1 << (block % 64);
     }
 }
 
@@ -321,6 +334,17 @@ mod tests {
         assert_eq!(medium.read(2), Block::poison(2, 2));
         let beyond = medium.write(3, &content).unwrap_err();
         assert!(matches!(beyond, MediumError::OutOfRange { block: 3, blocks: 3 }));
+    }
+
+    #[test]
+    fn what_was_written_is_kept_when_the_memo_is_forgotten() {
+        let mut medium = Medium::anonymous(130, 1).unwrap();
+        medium.write(129, &Block::from_slice(b"kept")).unwrap();
+        medium.write(64, &Block::zero()).unwrap();
+        medium.memo.get_mut().0.clear();
+        assert_eq!(medium.read(129), Block::from_slice(b"kept"));
+        assert_eq!(medium.read(64), Block::zero());
+        assert_eq!(medium.read(65), Block::poison(1, 65));
     }
 
     #[test]
