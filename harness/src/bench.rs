@@ -1,8 +1,8 @@
 //! The figures of docs/performance.md: how fast programs are executed, and crash states recovered
-//! and judged, on one core.
+//! and judged, on one core. A second is one of processor time, user and system.
 
 use crate::campaign;
-use crate::clock::Stopwatch;
+use crate::clock::ProcessorTime;
 use crate::cuts::{Judge, Plan, Totals};
 use crate::execution::{Executor, Manner};
 use crate::images::Images;
@@ -65,7 +65,7 @@ fn execution(seconds: f64, seed: u64, figures: &mut Figures) -> Result<(), Strin
         executor.execute(&mut images, program, Manner::default())?;
     }
     let (mut executed, mut decisions, mut operations) = (0_u64, 0_u64, 0_u64);
-    let clock = Stopwatch::start();
+    let clock = ProcessorTime::start();
     while clock.seconds() < seconds {
         for program in &programs {
             let done = executor.execute(&mut images, program, Manner::default())?;
@@ -87,7 +87,7 @@ fn judging(seconds: f64, seed: u64, figures: &mut Figures) -> Result<(), String>
     let (mut judge, plan) = (Judge::default(), Plan::campaign());
     let mut totals = Totals::default();
     let mut count = 0;
-    let clock = Stopwatch::start();
+    let clock = ProcessorTime::start();
     while clock.seconds() < seconds {
         let program = Rc::new(campaign::program(seed, count, &[]));
         let executed = executor.execute(&mut images, &program, Manner::default())?;
@@ -108,7 +108,7 @@ fn floor(seed: u64, figures: &mut Figures) -> Result<(), String> {
     let (mut ours, mut floor) = (0.0, 0.0);
     for (index, program) in programs(seed, FLOOR_PROGRAMS).iter().enumerate() {
         let executed = executor.execute(&mut images, program, Manner::default())?;
-        let clock = Stopwatch::start();
+        let clock = ProcessorTime::start();
         judge.judge(&executor, &executed, program, &plan, &mut Dice::new(index as u64));
         ours += clock.seconds();
         let mut touched: Vec<Vec<Block>> = Vec::new();
@@ -116,7 +116,7 @@ fn floor(seed: u64, figures: &mut Figures) -> Result<(), String> {
         judge.footprints(&executor, &executed, program, &plan, &mut dice, &mut |blocks| {
             touched.push(blocks);
         });
-        let clock = Stopwatch::start();
+        let clock = ProcessorTime::start();
         let mut copy = [0_u8; machine::BLOCK_BYTES];
         let mut sum = 0_u64;
         for block in touched.iter().flatten() {
