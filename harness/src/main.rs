@@ -6,6 +6,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use harness::commands::{self, Exit};
 use std::process::ExitCode;
 
+/// Tasks of a campaign make and drop small things all the time; see docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Finds crash-consistency bugs: concurrent programs on a storage engine, controlled interleavings,
 /// power cuts, and an oracle.
 #[derive(Parser)]
