@@ -3,9 +3,9 @@
 use crate::disk::{Data, Disk, DiskError, Note, Request, RequestId};
 use crate::event::{Access, Object, Site};
 use crate::lock::LockClass;
-use crate::machine::{Machine, Server, Status, Stopped, Waiting};
+use crate::machine::{Machine, Server, Status, Stopped, TaskId, Waiting};
 use crate::task::Task;
-use crate::wait::WaitQueue;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
@@ -31,9 +31,10 @@ pub struct Bio {
     state: Rc<BioState>,
 }
 
+#[derive(Default)]
 struct BioState {
     outcome: RefCell<Option<Outcome>>,
-    queue: WaitQueue,
+    waiters: RefCell<SmallVec<[TaskId; 4]>>,
 }
 
 /// What is to be done when each request of an execution ends, by request number.
@@ -67,9 +68,20 @@ pub(crate) fn finish(machine: &Machine, id: RequestId) {
     match pending {
         Pending::Wake(state) => {
             *state.outcome.borrow_mut() = Some(outcome);
-            state.queue.wake_all();
+            for id in std::mem::take(&mut *state.waiters.borrow_mut()) {
+                machine.set_ready(id);
+            }
         }
         Pending::Call(on_end) => on_end(&outcome),
+    }
+}
+
+impl BioState {
+    fn enlist(&self, id: TaskId) {
+        let mut waiters = self.waiters.borrow_mut();
+        if !waiters.contains(&id) {
+            waiters.push(id);
+        }
     }
 }
 
@@ -97,7 +109,7 @@ impl Bio {
             machine.complete(self.id);
         }
         while !self.is_done() {
-            self.state.queue.enlist(task.id());
+            self.state.enlist(task.id());
             let waiting = Waiting {
                 class: IOWAIT.name(),
                 instance: (u64::from(self.id.0), 0),
@@ -118,9 +130,7 @@ impl Task {
     /// # Errors
     /// [`Stopped`] if the machine is poisoned; then nothing was submitted.
     pub fn submit(&self, request: Request, note: Note) -> Result<Bio, Stopped> {
-        let machine = self.machine().clone();
-        let state =
-            Rc::new(BioState { outcome: RefCell::new(None), queue: WaitQueue::new(&machine) });
+        let state = Rc::new(BioState::default());
         let id = self.submit_pending(request, note, Pending::Wake(state.clone()))?;
         Ok(Bio { id, state })
     }

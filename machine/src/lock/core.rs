@@ -31,6 +31,8 @@ struct Grant {
 pub(super) struct Core {
     pub(super) instance: (u64, u64),
     class: &'static LockClass,
+    /// The number of the class in the machine's class graph, once it was asked for.
+    node: Cell<Option<u8>>,
     id: u32,
     epoch: u32,
     machine: Machine,
@@ -137,6 +139,7 @@ impl Core {
         Rc::new(Core {
             instance,
             class,
+            node: Cell::new(None),
             id: machine.new_lock_id(),
             epoch: machine.epoch(),
             machine: machine.clone(),
@@ -177,6 +180,33 @@ impl Core {
         }
     }
 
+    fn node(&self) -> u8 {
+        let node = || self.machine.0.lockdep.borrow_mut().node(self.class);
+        let node = self.node.get().unwrap_or_else(node);
+        self.node.set(Some(node));
+        node
+    }
+
+    /// Lets a task hold a range that nothing conflicts with.
+    fn grant(
+        &self,
+        task: TaskId,
+        (hold, range, mode): (u32, Range, Mode),
+        place: &'static Location<'static>,
+    ) {
+        debug_assert!(!self.has_conflict(&range, mode));
+        self.granted.borrow_mut().push(Grant { hold, range, mode, holder: Holder::Task(task) });
+        let held = Held {
+            class: self.class,
+            node: self.node(),
+            instance: self.instance,
+            lock: self.id,
+            hold,
+            place,
+        };
+        self.machine.0.tasks.borrow_mut()[task.0 as usize].held.push(held);
+    }
+
     fn find(&self, hold: u32) -> usize {
         let position = self.granted.borrow().iter().position(|grant| grant.hold == hold);
         position.expect("a guard's grant exists until it is dropped")
@@ -185,18 +215,7 @@ impl Core {
 
 fn grant(task: TaskId, parts: &[Part], place: &'static Location<'static>) {
     for part in parts {
-        let core = &part.core;
-        let holder = Holder::Task(task);
-        let grant = Grant { hold: part.hold, range: part.range.get(), mode: part.mode, holder };
-        core.granted.borrow_mut().push(grant);
-        let held = Held {
-            class: core.class,
-            instance: core.instance,
-            lock: core.id,
-            hold: part.hold,
-            place,
-        };
-        core.machine.0.tasks.borrow_mut()[task.0 as usize].held.push(held);
+        part.core.grant(task, (part.hold, part.range.get(), part.mode), place);
     }
 }
 
@@ -218,8 +237,17 @@ pub(super) fn acquire_one(
     mode: Mode,
     place: &'static Location<'static>,
 ) -> Result<Guard, Stopped> {
+    let machine = task.machine();
+    machine.pass_site(task.id(), event(core))?;
+    machine.check_order(task.id(), core.class, core.instance, place)?;
+    if core.queue.borrow().is_empty() && !core.has_conflict(&range, mode) {
+        // Most often nobody is there: no queue, no list of parts.
+        let hold = machine.new_lock_id();
+        core.grant(task.id(), (hold, range, mode), place);
+        return Ok(Guard { core: core.clone(), hold, range });
+    }
     let part = Part::new(core, range, mode);
-    let mut guards = acquire(task, smallvec::smallvec![part], place)?;
+    let mut guards = grant_or_wait(task, smallvec::smallvec![part], place)?;
     Ok(guards.pop().expect("one part, one guard"))
 }
 
@@ -233,6 +261,16 @@ pub(super) fn acquire(
     for part in &parts {
         machine.check_order(task.id(), part.core.class, part.core.instance, place)?;
     }
+    grant_or_wait(task, parts, place)
+}
+
+/// Takes what may be taken now, or waits in the queues for it.
+fn grant_or_wait(
+    task: &Task,
+    parts: SmallVec<[Part; 2]>,
+    place: &'static Location<'static>,
+) -> Result<SmallVec<[Guard; 2]>, Stopped> {
+    let machine = task.machine();
     if parts.iter().all(|part| part.is_grantable(None)) {
         grant(task.id(), &parts, place);
         return Ok(guards(&parts));

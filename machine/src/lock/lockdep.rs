@@ -10,6 +10,8 @@ use std::panic::Location;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub class: &'static LockClass,
+    /// The number of the class in the class graph.
+    pub node: u8,
     pub instance: (u64, u64),
     pub lock: u32,
     pub hold: u32,
@@ -26,19 +28,20 @@ pub struct Lockdep {
 }
 
 impl Lockdep {
-    fn index(&mut self, class: &'static LockClass) -> usize {
+    /// The number of a class: the same for as long as this graph is.
+    pub(super) fn node(&mut self, class: &'static LockClass) -> u8 {
         if let Some(index) = self.classes.iter().position(|&known| std::ptr::eq(known, class)) {
-            return index;
+            return index as u8;
         }
         assert!(self.classes.len() < 64, "too many lock classes");
         self.classes.push(class);
         self.after.push(0);
-        self.classes.len() - 1
+        self.classes.len() as u8 - 1
     }
 
     /// Adds an edge; tells whether it closes a cycle.
-    fn add(&mut self, held: &'static LockClass, next: &'static LockClass) -> bool {
-        let (from, to) = (self.index(held), self.index(next));
+    fn add(&mut self, held: u8, next: u8) -> bool {
+        let (from, to) = (usize::from(held), usize::from(next));
         if from == to || self.after[from] & (1 << to) != 0 {
             return false;
         }
@@ -91,6 +94,7 @@ impl Machine {
             return Ok(());
         }
         let mut lockdep = self.0.lockdep.borrow_mut();
+        let node = lockdep.node(class);
         let mut broken: Option<(Held, &'static str)> = None;
         for held in held {
             let ranked = held.class.rank() != 0 && class.rank() != 0;
@@ -98,7 +102,7 @@ impl Machine {
                 broken = Some((*held, "against its rank"));
             } else if std::ptr::eq(held.class, class) && held.instance >= instance {
                 broken = Some((*held, "against the order of its class"));
-            } else if lockdep.add(held.class, class) {
+            } else if lockdep.add(held.node, node) {
                 broken = Some((*held, "closing a cycle of classes"));
             }
             if broken.is_some() {
