@@ -2,7 +2,7 @@
 
 use machine::Block;
 use oracle::View;
-use oracle::content::{BlockHash, hash_block};
+use oracle::content::{BlockHash, hash_block, is_filled};
 use oracle::operation::{BLOCK_BYTES, Errno, PathId};
 use std::rc::Rc;
 
@@ -33,7 +33,7 @@ impl Seen {
         assert_eq!(file.blocks.len() as u64, file.size.div_ceil(BLOCK_BYTES));
         if inside != 0
             && let Some(Ok(Some(last))) = file.blocks.last_mut()
-            && last.bytes()[inside..].iter().any(|&byte| byte != 0)
+            && !is_filled(&last.bytes()[inside..], 0)
         {
             *last = Block::from_slice(&last.bytes()[..inside]);
         }

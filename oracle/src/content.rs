@@ -106,6 +106,16 @@ pub fn is_stream(op: OpId, path: PathId, position: u64, bytes: &[u8]) -> bool {
     true
 }
 
+/// Whether every byte has this value. Most blocks are zeros that a reader waits for: they are
+/// compared as memory, not byte by byte.
+pub fn is_filled(bytes: &[u8], value: u8) -> bool {
+    match bytes {
+        [] => true,
+        // All are as the first if each is as the one before it.
+        [first, rest @ ..] => *first == value && *rest == bytes[..rest.len()],
+    }
+}
+
 /// Who wrote a granule of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -183,7 +193,7 @@ fn parse(bytes: &[u8]) -> Option<(OpId, PathId, i64)> {
 
 fn identify_plain(chunk: &[u8]) -> Origin {
     let first = chunk[0];
-    if chunk.iter().all(|&byte| byte == first) {
+    if is_filled(chunk, first) {
         return if first == 0 { Origin::Zero } else { Origin::Byte(first) };
     }
     if chunk.len() == GRANULE_BYTES && chunk[..6] == POISON && chunk[7] == 0 {
@@ -210,6 +220,22 @@ pub fn hash_block(bytes: &[u8; 4096]) -> BlockHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_filled_has_no_other_byte_anywhere() {
+        for len in [0, 1, 2, 3, 17, 4096] {
+            for value in [0, 9] {
+                let mut bytes = vec![value; len];
+                assert!(is_filled(&bytes, value));
+                assert_eq!(is_filled(&bytes, value + 1), len == 0);
+                for at in [0, len / 2, len.saturating_sub(1)].into_iter().filter(|at| *at < len) {
+                    bytes[at] ^= 4;
+                    assert!(!is_filled(&bytes, value), "{at} of {len}");
+                    bytes[at] ^= 4;
+                }
+            }
+        }
+    }
 
     #[test]
     fn streams_are_found_at_any_alignment() {

@@ -290,7 +290,7 @@ impl Oracle {
             let sight = Sight { file: place.file, path, call: Some(id), cut: None };
             let verdict = self.check_bytes(sight, shown.offset, inside).and_then(|()| {
                 let at = shown.offset.saturating_add(inside.len() as u64);
-                let free = beyond.iter().all(|&byte| byte == 0) || self.stored_at(place.file, at);
+                let free = crate::content::is_filled(beyond, 0) || self.stored_at(place.file, at);
                 if free { Ok(()) } else { self.check_bytes(sight, at, beyond) }
             });
             if verdict.is_ok() {

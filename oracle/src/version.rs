@@ -46,8 +46,8 @@ impl Source {
 
     fn shows(self, start: usize, bytes: &[u8]) -> bool {
         match self {
-            Source::Zero => bytes.iter().all(|&byte| byte == 0),
-            Source::Byte(want) => bytes.iter().all(|&byte| byte == want),
+            Source::Zero => content::is_filled(bytes, 0),
+            Source::Byte(want) => content::is_filled(bytes, want),
             Source::Tag { op, path, base } => {
                 content::is_stream(op, path, base.wrapping_add(start as i64) as u64, bytes)
             }

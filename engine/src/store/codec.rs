@@ -60,7 +60,10 @@ impl<'a> Reader<'a> {
 
     /// Whether all bytes that were not read are zero.
     pub(crate) fn is_rest_zero(&self) -> bool {
-        self.rest.iter().all(|byte| *byte == 0)
+        // As memory, not byte by byte: all are zero if the first is and each is as the one before.
+        self.rest
+            .split_first()
+            .is_none_or(|(first, after)| *first == 0 && *after == self.rest[..after.len()])
     }
 
     /// Whether every byte was read.
