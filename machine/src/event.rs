@@ -12,16 +12,17 @@
 pub struct Site {
     name: &'static str,
     hash: u32,
+    path_hash: u32,
 }
 
 impl Site {
     /// A site of this name.
     pub const fn new(name: &'static str) -> Self {
-        Site { name, hash: fnv1a(name) }
+        Site { name, hash: fnv1a(name, name.len()), path_hash: fnv1a(name, path_len(name)) }
     }
 
     pub(crate) const fn new_hash(name: &str) -> u32 {
-        fnv1a(name)
+        fnv1a(name, name.len())
     }
 
     /// The name.
@@ -33,14 +34,29 @@ impl Site {
     pub const fn hash(&self) -> u32 {
         self.hash
     }
+
+    /// The same of the path alone: the name up to the dot.
+    pub const fn path_hash(&self) -> u32 {
+        self.path_hash
+    }
 }
 
-/// FNV-1a over the bytes of a name.
-const fn fnv1a(name: &str) -> u32 {
+/// Bytes of a name before the first dot.
+const fn path_len(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let mut len = 0;
+    while len < bytes.len() && bytes[len] != b'.' {
+        len += 1;
+    }
+    len
+}
+
+/// FNV-1a over the first bytes of a name.
+const fn fnv1a(name: &str, len: usize) -> u32 {
     let bytes = name.as_bytes();
     let mut hash: u32 = 0x811c_9dc5;
     let mut index = 0;
-    while index < bytes.len() {
+    while index < len {
         hash ^= bytes[index] as u32;
         hash = hash.wrapping_mul(0x0100_0193);
         index += 1;

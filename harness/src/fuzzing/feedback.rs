@@ -9,7 +9,7 @@ use crate::execution::Executor;
 use crate::program::{Program, syntax};
 use crate::session::Shown;
 use machine::disk::{Logged, Op, Outcome};
-use machine::{Access, Actor, Event, Step, StepKind, TASKS_MAX};
+use machine::{Access, Actor, Event, Site, Step, StepKind, TASKS_MAX};
 use std::fmt;
 
 /// Features of interleavings: pairs of accesses of different tasks to one object, by what each
@@ -134,7 +134,7 @@ impl Watch {
             };
             let task = task.0;
             let path = &mut self.paths[usize::from(task)];
-            *path = path_of(event.site.name()).unwrap_or(*path);
+            *path = path_of(event.site).unwrap_or(*path);
             if event.object.kind == 0 {
                 continue;
             }
@@ -166,12 +166,10 @@ fn matters(first: u8, second: u8) -> bool {
 
 /// The path that a site is on: its name up to the dot. Sites of locks and requests are on whatever
 /// path the task was.
-fn path_of(name: &str) -> Option<u32> {
-    let path = name.split_once('.').map_or(name, |(path, _)| path);
-    if matches!(path, "lock" | "io" | "task") {
-        return None;
-    }
-    Some(hash_name(path))
+fn path_of(site: &Site) -> Option<u32> {
+    const NONE: [u32; 3] = [hash_name("lock"), hash_name("io"), hash_name("task")];
+    let path = site.path_hash();
+    (!NONE.contains(&path)).then_some(path)
 }
 
 fn object_key(event: &Event) -> u64 {
@@ -252,14 +250,14 @@ fn mix(mut z: u64) -> u64 {
 }
 
 /// FNV-1a.
-fn hash_name(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+const fn hash_name(name: &'static str) -> u32 {
+    Site::new(name).hash()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use machine::{Moment, Object, Site, TaskId};
+    use machine::{Moment, Object, TaskId};
 
     static WRITE: Site = Site::new("write.copy");
     static FSYNC: Site = Site::new("fsync.collect");
