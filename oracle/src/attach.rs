@@ -27,6 +27,9 @@ impl Oracle {
             }
             Op::Mmap { map, path, span } => {
                 self.calls[id].files = self.resolve(path, self.calls[id].interval());
+                for &file in &self.calls[id].files {
+                    self.files.get_mut(file).touch(id, &self.calls);
+                }
                 let open = self.open.iter().copied();
                 let unmaps = open.filter(|&open| self.calls[open].op == Op::Munmap { map });
                 let instance = self.mappings.create(map, span, id, unmaps);
@@ -96,7 +99,9 @@ impl Oracle {
         if !self.calls[id].files.contains(&file) {
             self.calls[id].files.push(file);
         }
-        self.files.get_mut(file).touch(id, &self.calls);
+        if via.is_none() {
+            self.files.get_mut(file).touch(id, &self.calls);
+        }
         let op = self.calls[id].op.clone();
         let len = self.calls[id].len;
         if let Some(effect) = size_effect(&op, len) {

@@ -347,10 +347,12 @@ impl Remap {
         }
         let beyond = self.source_offset.saturating_add(self.len) > source
             || self.target_offset.saturating_add(self.len) > target;
-        if self.unaligned() || beyond || (same_file && self.overlaps_itself(self.len)) {
+        // A partial block that does not end both files is left out before anything overlaps.
+        let whole = self.len / BLOCK_BYTES * BLOCK_BYTES;
+        if self.unaligned() || beyond || (same_file && self.overlaps_itself(whole)) {
             return Truth::YES;
         }
-        if self.len.is_multiple_of(BLOCK_BYTES) { Truth::NO } else { Truth::OPEN }
+        if self.len == whole { Truth::NO } else { Truth::OPEN }
     }
 }
 

@@ -5,7 +5,7 @@
 //! *Must never know*: names other than the one of its birth, or what a target showed.
 use crate::call::{CallId, Calls, FileId, OPEN};
 use crate::history::{History, Mask};
-use crate::operation::{BLOCK_BYTES, Fill, PathId, Span};
+use crate::operation::{BLOCK_BYTES, Fill, PathId, Span, TaskIndex};
 use smallvec::SmallVec;
 
 /// Files are modelled up to this many blocks (16 MiB): once data beyond may have been written,
@@ -64,6 +64,14 @@ pub(crate) enum SizeEffect {
     Append(u64),
 }
 
+/// A call that is told of errors, and the tasks of whose open files it may go through one: its own,
+/// but for msync, which goes through the open file that was mapped.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) call: CallId,
+    pub(crate) openers: SmallVec<[TaskIndex; 2]>,
+}
+
 /// A file object.
 #[derive(Debug)]
 pub(crate) struct File {
@@ -80,10 +88,10 @@ pub(crate) struct File {
     pub(crate) appending: SmallVec<[CallId; 2]>,
     /// Ranges with reserved blocks, for hole maps.
     pub(crate) reserved: SmallVec<[Span; 2]>,
-    /// The first call of each task that touched the file: it opens it.
+    /// The first call of each task that named the file: it opens it.
     pub(crate) touched: SmallVec<[CallId; 4]>,
     /// The calls that persist and were answered with EIO.
-    pub(crate) reports: SmallVec<[CallId; 2]>,
+    pub(crate) reports: SmallVec<[Asked; 2]>,
     /// A write error was noted that no call has reported yet.
     pub(crate) unreported: bool,
     /// Something happened that the model does not cover: nothing is concluded.
@@ -248,31 +256,31 @@ impl File {
         }
     }
 
-    /// Notes that a call touches the file: the first one of its task opens it.
+    /// Notes that a call names the file: the first one of its task opens it.
     pub(crate) fn touch(&mut self, id: CallId, calls: &Calls) {
         if self.touched.iter().all(|&touch| calls[touch].task != calls[id].task) {
             self.touched.push(id);
         }
     }
 
-    /// Whether an Ok of the persistence call `id` may leave out a call that returned at `written`
-    /// and whose data a device error has hit (G-20): its task was told before, or another call was
-    /// told before the task opened the file. `asking` are the calls in flight that may be told.
+    /// Whether an Ok of the persistence call `asked` may leave out a call that returned at `written`
+    /// and whose data a device error has hit (G-20): its open file was told before, or another one
+    /// was told before it was opened. `asking` are the calls in flight that may be told.
     pub(crate) fn excused(
         &self,
         calls: &Calls,
-        id: CallId,
+        asked: &Asked,
         written: u64,
-        asking: &[CallId],
+        asking: &[Asked],
     ) -> bool {
-        let task = calls[id].task;
-        let first = self.touched.iter().find(|&&touch| calls[touch].task == task);
-        let opened = first.map_or(OPEN, |&touch| calls[touch].ret);
-        let told = |&report: &CallId| {
-            let report = &calls[report];
-            let earlier = report.task == task && report.ret < calls[id].invoke;
-            let elsewhere = report.task != task && report.invoke < opened;
-            report.ret > written && (earlier || elsewhere)
+        let first = |task| self.touched.iter().find(|&&touch| calls[touch].task == task);
+        let opened = asked.openers.iter().map(|&task| first(task).map_or(OPEN, |&t| calls[t].ret));
+        let opened = opened.max().unwrap_or(OPEN);
+        let told = |report: &Asked| {
+            let same = report.openers.iter().any(|opener| asked.openers.contains(opener));
+            let report = &calls[report.call];
+            let before = if same { calls[asked.call].ret } else { opened };
+            report.ret > written && report.invoke < before
         };
         self.reports.iter().chain(asking).any(told)
     }

@@ -5,11 +5,11 @@
 //! the files concerned until an fsync has reported the error.
 use crate::attach::{span_of, through};
 use crate::call::{CallId, Calls, FileId, Moment, OPEN};
-use crate::file::{File, SizeEffect};
+use crate::file::{Asked, File, SizeEffect};
 use crate::guarantee::Tier;
 use crate::history::{History, Mask, bits};
 use crate::model::Oracle;
-use crate::namespace::NameEffect;
+use crate::namespace::{Mappings, NameEffect};
 use crate::operation::{BLOCK_BYTES, Operation as Op, PathId, Span, Sync};
 use smallvec::SmallVec;
 
@@ -95,9 +95,10 @@ impl Oracle {
         if !persists(&self.calls[id].op) {
             return;
         }
+        let asked = asked(&self.mappings, &self.calls, id);
         for file in self.calls[id].files.clone() {
             let file = self.files.get_mut(file);
-            file.reports.push(id);
+            file.reports.push(asked.clone());
             file.unreported = false;
         }
     }
@@ -172,11 +173,12 @@ impl Oracle {
         let numbers = file.numbers().len();
         for index in 0..numbers {
             let number = file.numbers()[index];
-            let hard =
-                file.block(number).map_or(0, |history| owed(file_id, file, history, calls, id));
+            let hard = file
+                .block(number)
+                .map_or(0, |history| owed((file_id, file), history, (&self.mappings, calls), id));
             file.block_mut(index).raise(at, id, hard, 0);
         }
-        let hard = owed(file_id, file, &file.sizes, calls, id);
+        let hard = owed((file_id, file), &file.sizes, (&self.mappings, calls), id);
         file.sizes.raise(at, id, hard, 0);
         let practice = self.promises.tiers.contains(Tier::LinuxPractice);
         if self.promises.fsync_persists_name && practice {
@@ -202,7 +204,8 @@ impl Oracle {
             let number = file.numbers()[index];
             if span.overlaps(Span::new(number * BLOCK_BYTES, BLOCK_BYTES)) {
                 let hard = file.block(number).map_or(0, |history| {
-                    owed(file_id, file, history, calls, id) & within(history, span, number)
+                    owed((file_id, file), history, (&self.mappings, calls), id)
+                        & within(history, span, number)
                 });
                 file.block_mut(index).raise(at, id, 0, hard);
             }
@@ -214,7 +217,7 @@ impl Oracle {
     fn needed_size(&self, id: CallId, file_id: FileId, span: Span) -> Mask {
         let file = self.files.get(file_id);
         let entries = file.sizes.entries();
-        let owed = owed(file_id, file, &file.sizes, &self.calls, id);
+        let owed = owed((file_id, file), &file.sizes, (&self.mappings, &self.calls), id);
         bits(owed).fold(0, |mask, index| {
             let entry = &entries[index];
             let needed = match entry.effect {
@@ -257,10 +260,9 @@ fn syncs_besides(calls: &Calls, id: CallId) -> bool {
 
 /// What an fsync by the task of call `id` owes of a history of a file (G-11, G-20).
 fn owed<E: Copy>(
-    file_id: FileId,
-    file: &File,
+    (file_id, file): (FileId, &File),
     history: &History<E>,
-    calls: &Calls,
+    (mappings, calls): (&Mappings, &Calls),
     id: CallId,
 ) -> Mask {
     let settled = history.settled(calls, calls[id].invoke);
@@ -268,22 +270,40 @@ fn owed<E: Copy>(
         return settled;
     }
     let told_elsewhere = syncs_besides(calls, id);
-    let asking = asking(file_id, calls, id);
+    let asking = asking(file_id, (mappings, calls), id);
+    let asked = asked(mappings, calls, id);
     let excused = bits(settled & history.lossy).filter(|&index| {
         let written = calls[history.entries()[index].call].ret;
-        told_elsewhere || file.excused(calls, id, written, &asking)
+        told_elsewhere || file.excused(calls, &asked, written, &asking)
     });
     settled & !excused.fold(0, |mask, index| mask | 1 << index)
 }
 
 /// The calls of other tasks in flight that will be told of an error of the file, or were already.
-fn asking(file: FileId, calls: &Calls, id: CallId) -> SmallVec<[CallId; 4]> {
+fn asking(
+    file: FileId,
+    (mappings, calls): (&Mappings, &Calls),
+    id: CallId,
+) -> SmallVec<[Asked; 2]> {
     let in_flight = |other: &CallId| {
         let call = &calls[*other];
         call.ret == OPEN && call.task != calls[id].task && call.files.contains(&file)
     };
     let ids = (0..calls.len() as u32).map(CallId).filter(in_flight);
-    ids.filter(|&other| persists(&calls[other].op)).collect()
+    let asking = ids.filter(|&other| persists(&calls[other].op));
+    asking.map(|other| asked(mappings, calls, other)).collect()
+}
+
+/// A call that persists, with those whose open file it goes through.
+fn asked(mappings: &Mappings, calls: &Calls, call: CallId) -> Asked {
+    let openers = match calls[call].op {
+        Op::Msync { map, .. } => {
+            let instances = mappings.during(calls, map, calls[call].interval());
+            instances.map(|instance| calls[mappings.get(instance).made].task).collect()
+        }
+        _ => SmallVec::from_slice(&[calls[call].task]),
+    };
+    Asked { call, openers }
 }
 
 /// Data of a file that is not durable yet may be lost.
