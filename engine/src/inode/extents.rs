@@ -216,6 +216,12 @@ impl ExtentMap {
         removed
     }
 
+    /// Puts back what was taken out for a change that then failed: what is not changed on the
+    /// medium is still there for readers. Nothing else has come in between, under EXT W.
+    pub fn restore(&mut self, extents: impl IntoIterator<Item = Extent>) {
+        extents.into_iter().for_each(|extent| self.insert(extent));
+    }
+
     /// Forgets everything, as a mount that is abandoned does.
     pub fn clear(&mut self) {
         self.extents.clear();

@@ -10,9 +10,10 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::ordered::{OrderedExtent, OrderedKind};
+use crate::inode::span::Blocks;
 use crate::store::items::csum_key;
 use crate::store::{Handle, Join, Tree};
-use crate::types::TransactionId;
+use crate::types::{BLOCK_BYTES, TransactionId};
 use machine::{Access, Guard, Object, Site, Task};
 
 static RETIRE: Site = Site::new("completion.retire");
@@ -58,7 +59,8 @@ impl Fs {
         }
         // Assertion of CW.5: whatever is direct holds ML W, so nothing came into the cache.
         debug_assert!(inode.pages.first_in(ordered.blocks).is_none(), "CW.5: no page is cached");
-        self.end_piece(task, iocb) // CW.5, CW.6, CW.7
+        self.end_piece(iocb); // CW.5, CW.6, CW.7
+        Ok(())
     }
 
     /// CW.1 to CW.3: the trees and the extent map follow.
@@ -120,13 +122,14 @@ impl Fs {
     /// later change of size may expose. RL W of the range is held by the request.
     pub(crate) fn trim_beyond_end(&self, task: &Task, inode: &Inode, end: u64) -> Result<()> {
         let size = inode.size();
-        if floor(size.next_multiple_of(crate::types::BLOCK_BYTES)) >= end {
+        if floor(size.next_multiple_of(BLOCK_BYTES)) >= end {
             return Ok(());
         }
         let handle = self.store().join(task, Join::User)?;
         handle.set_irrevocable();
         let _ext = self.write_extents(task, inode)?;
-        let beyond = crate::inode::span::Span::new(size, end).whole_blocks();
+        // The last block too: RL is held of whole blocks, and nobody wrote behind `end`.
+        let beyond = Blocks::new(size.div_ceil(BLOCK_BYTES), end.div_ceil(BLOCK_BYTES));
         self.drop_extents(task, &handle, inode, beyond).inspect_err(|_| self.abort())?;
         self.write_item(task, &handle, inode).inspect_err(|_| self.abort())
     }

@@ -301,7 +301,7 @@ impl Fs {
         // DWRITE.7 to DWRITE.9
         self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?;
         iocb.tokens.borrow_mut().extend([rl.into_token(), ml.into_token()]); // DWRITE.9
-        self.end_piece(task, &iocb)?;
+        self.end_piece(&iocb);
         Ok(io)
     }
 
@@ -338,7 +338,7 @@ impl Fs {
         iocb.bytes.set(written as u64);
         let span = Span::new(iocb.span.start, iocb.span.start + written as u64);
         self.flush_range(task, inode, span)?;
-        self.end_piece(task, iocb)?;
+        self.end_piece(iocb);
         Ok(io)
     }
 
@@ -499,25 +499,33 @@ impl Fs {
     }
 
     /// CW.5 to CW.7: one piece less in flight; the last one ends the request.
-    pub(crate) fn end_piece(&self, task: &Task, iocb: &Rc<Iocb>) -> Result<()> {
+    pub(crate) fn end_piece(&self, iocb: &Rc<Iocb>) {
         if !iocb.end_part() {
-            return Ok(());
+            return;
         }
-        let failed = iocb.error.borrow().is_some();
-        if failed {
-            // The request has failed already: whatever else fails adds nothing.
-            let trimmed = self.trim_beyond_end(task, &iocb.inode, iocb.span.end);
-            if matches!(trimmed, Err(Error::Stopped)) {
-                return Err(Error::Stopped);
-            }
+        if iocb.error.borrow().is_some() {
+            return self.queue_trim(iocb.clone()); // W-4: a commit may wait for this worker
         }
         iocb.release(); // CW.5: ML, then RL
         let after = iocb.after.borrow_mut().take();
-        match after.filter(|_| !failed) {
+        match after {
             // CW.6, W-4: a commit would wait for this worker.
             Some((file, sync)) => self.queue_dsync(iocb.clone(), file, sync),
             None => iocb.finish(), // CW.7
         }
+    }
+
+    /// The end of a direct write that failed: CW.5 and CW.7, after what it left behind the end of
+    /// the file is gone.
+    pub(crate) fn end_failed(&self, task: &Task, iocb: &Iocb) -> Result<()> {
+        // The request has failed already: whatever else fails adds nothing.
+        let trimmed = self.trim_beyond_end(task, &iocb.inode, iocb.span.end);
+        if matches!(trimmed, Err(Error::Stopped)) {
+            return Err(Error::Stopped);
+        }
+        iocb.release();
+        iocb.after.borrow_mut().take();
+        iocb.finish();
         Ok(())
     }
 

@@ -270,6 +270,10 @@ impl Fs {
         (from, to): (u64, u64),
         len: usize,
     ) -> Result<bool> {
+        if [&sides.source, &sides.target].iter().any(|inode| inode.errors.count() > 0) {
+            // The cache may hold what the device failed to take, and the device is what is shared.
+            return self.is_equal_content(task, sides, (from, to), len);
+        }
         let left = self.add_page(&sides.source, from); // P-1: under ML W
         let right = self.add_page(&sides.target, to); // P-1: under ML W
         // In the order of (inode, index), each once: overlapping ranges were refused.
@@ -430,10 +434,15 @@ impl Fs {
         }
         // The source's reference first: the target may hold the only other one.
         self.store().share_data(task, handle, extent.run())?;
+        let before: SmallVec<[Extent; 2]> = {
+            let map = target.extents.borrow();
+            map.overlapping(to).map(|held| held.clipped(to)).collect()
+        };
         self.drop_extents(task, handle, target, to)
             .and_then(|_| {
                 let kind = ExtentKind::Written;
                 self.insert_extent(task, handle, target, to, extent.block, kind)
+                    .inspect_err(|_| target.extents.borrow_mut().restore(before))
             })
             .inspect_err(|_| self.abort())?;
         if self.defects().has(Defect::CloneFsyncMissingEm) {

@@ -1,4 +1,4 @@
-//! The workers of a mount: completion, dsync, flusher, committer, reclaim.
+//! The workers of a mount: completion, dsync, trim, flusher, committer, reclaim.
 //!
 //! A worker is created when there is first something for it to do. The flusher, the committer and
 //! reclaim also wake by themselves, a number of times that the mount options give; when they then
@@ -34,6 +34,8 @@ pub struct Workers {
     completion_count: u8,
     dsyncs: RefCell<VecDeque<DsyncWork>>,
     dsync_work: WaitQueue,
+    trims: RefCell<VecDeque<Rc<Iocb>>>,
+    trim_work: WaitQueue,
     /// Inodes that have had dirty pages since the flusher looked at them.
     dirty: RefCell<BTreeSet<Ino>>,
     flusher: Wakeups,
@@ -77,6 +79,7 @@ const SPAWNED_DSYNC: u8 = 2;
 const SPAWNED_FLUSHER: u8 = 4;
 const SPAWNED_COMMITTER: u8 = 8;
 const SPAWNED_RECLAIMER: u8 = 16;
+const SPAWNED_TRIM: u8 = 32;
 
 impl Workers {
     pub(crate) fn new(machine: &Machine, options: &MountOptions) -> Workers {
@@ -86,6 +89,8 @@ impl Workers {
             completion_count: options.workers.clamp(1, COMPLETION.len() as u8),
             dsyncs: RefCell::default(),
             dsync_work: WaitQueue::new(machine),
+            trims: RefCell::default(),
+            trim_work: WaitQueue::new(machine),
             dirty: RefCell::default(),
             flusher: Wakeups::new(machine, options.flusher),
             committer: Wakeups::new(machine, options.committer),
@@ -102,12 +107,14 @@ impl Workers {
         self.stopping.set(true);
         self.completions.borrow_mut().clear();
         self.dsyncs.borrow_mut().clear();
+        self.trims.borrow_mut().clear();
         self.dirty.borrow_mut().clear();
     }
 
     fn wake_everybody(&self) {
         self.completion_work.wake_all();
         self.dsync_work.wake_all();
+        self.trim_work.wake_all();
         self.flusher.work.wake_all();
         self.committer.work.wake_all();
         self.reclaimer.work.wake_all();
@@ -144,6 +151,7 @@ impl Fs {
         debug_assert!(
             workers.completions.borrow().is_empty() && workers.dsyncs.borrow().is_empty()
         );
+        debug_assert!(workers.trims.borrow().is_empty());
         Ok(())
     }
 
@@ -169,6 +177,14 @@ impl Fs {
         self.workers().dsyncs.borrow_mut().push_back((iocb, file, sync));
         self.spawn_once(SPAWNED_DSYNC, "dsync", Fs::run_dsyncs);
         self.workers().dsync_work.wake_one();
+    }
+
+    /// W-4: hands the end of a failed direct write to a worker that may join a transaction. Not to
+    /// the one for O_DSYNC, which may wait for the ranges that this request holds.
+    pub(crate) fn queue_trim(&self, iocb: Rc<Iocb>) {
+        self.workers().trims.borrow_mut().push_back(iocb);
+        self.spawn_once(SPAWNED_TRIM, "trim", Fs::run_trims);
+        self.workers().trim_work.wake_one();
     }
 
     /// A page became dirty.
@@ -244,6 +260,18 @@ impl Fs {
             let Some((iocb, file, sync)) = next else { return Ok(()) };
             task.begin_operation();
             self.end_synced(task, &iocb, &file, sync).or_else(only_stopped)?;
+        }
+    }
+
+    fn run_trims(&self, task: &Task) -> Result<(), Stopped> {
+        let workers = self.workers();
+        loop {
+            let has_work = || !workers.trims.borrow().is_empty() || workers.stopping.get();
+            task.idle(&workers.trim_work, has_work)?;
+            let next = workers.trims.borrow_mut().pop_front();
+            let Some(iocb) = next else { return Ok(()) };
+            task.begin_operation();
+            self.end_failed(task, &iocb).or_else(only_stopped)?;
         }
     }
 
