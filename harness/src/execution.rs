@@ -5,13 +5,13 @@
 //! afterwards ([`crate::cuts`]): a cut costs no second run.
 
 use crate::images::{Base, Images};
-use crate::program::{ChooserKind, Direction, Program};
+use crate::program::{ChooserKind, Direction, Program, Temper};
 use crate::target::engine::{EngineTarget, EngineWorker};
 use crate::target::{Call, Performed, Target};
 use crate::verdict::{self, Phase, Wrong};
 use engine::Fs;
 use engine::defects::Defects;
-use machine::choosers::{Bytes, Pct, Pos, Random, RoundRobin};
+use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, RoundRobin, Tempered};
 use machine::disk::{Op, Rule};
 use machine::{Chooser, Config, End, Kind, Machine, Moment, Stopped, Task, TaskId};
 use oracle::operation::{OpId, Operation, Outcome, PathId, Span, TaskIndex};
@@ -218,7 +218,7 @@ impl Executor {
                 inside.set_wrong(task, Wrong::recovered("mount-failed", 21, "", message));
                 return Err(Stopped);
             }
-            plan_faults(task, &inside.program);
+            plan_faults(task, &inside.program, None);
             let mut worker = EngineWorker::new(task, TaskIndex(0));
             for (index, operation) in inside.program.setup.iter().enumerate() {
                 inside.perform(&mut worker, TaskIndex(0), OpId(index as u16 + 1), operation)?;
@@ -340,6 +340,7 @@ impl Shared {
     ) -> Result<(), Stopped> {
         let task = worker.task();
         let call = self.invoke(task, who, id, operation);
+        plan_faults(task, &self.program, Some(id));
         let request = Call { program: &self.program, task: who, id, operation };
         let performed = self.target.perform(worker, &request);
         if performed == Performed::Submitted {
@@ -391,10 +392,11 @@ impl Shared {
     }
 }
 
-/// Tells the disk which requests to fail, counted from the end of the mount.
-fn plan_faults(task: &Task, program: &Program) {
+/// Tells the disk which requests to fail, counted from now on: the end of the mount, or the call of
+/// the operation that a fault names.
+fn plan_faults(task: &Task, program: &Program, op: Option<OpId>) {
     let mut disk = task.machine().disk_mut();
-    for fault in &program.faults {
+    for fault in program.faults.iter().filter(|fault| fault.op == op) {
         let op = match fault.direction {
             Direction::Read => Op::Read,
             Direction::Write => Op::Write,
@@ -406,7 +408,7 @@ fn plan_faults(task: &Task, program: &Program) {
 /// The chooser that a program asks for.
 pub fn chooser(program: &Program) -> Box<dyn Chooser> {
     let knobs = &program.machine;
-    match knobs.chooser {
+    let chooser: Box<dyn Chooser> = match knobs.chooser {
         ChooserKind::Bytes => Box::new(Bytes::new(&program.choices)),
         ChooserKind::Random => {
             Box::new(Random::with_bias(knobs.seed, (knobs.seed % 4) as u32 * 25))
@@ -416,7 +418,15 @@ pub fn chooser(program: &Program) -> Box<dyn Chooser> {
         }
         ChooserKind::Pos => Box::new(Pos::new(knobs.seed)),
         ChooserKind::RoundRobin => Box::new(RoundRobin),
-    }
+        ChooserKind::Delay => Box::new(Delay::new(knobs.seed)),
+    };
+    let temper = match knobs.temper {
+        Temper::Even => return chooser,
+        Temper::Eager => choosers::Temper::Eager,
+        Temper::Lazy => choosers::Temper::Lazy,
+        Temper::Straggler => choosers::Temper::Straggler,
+    };
+    Box::new(Tempered::new(chooser, temper, knobs.seed))
 }
 
 /// The defects that a program switches on.

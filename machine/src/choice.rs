@@ -4,6 +4,7 @@
 //! A chooser must be a function of its own state and of what it is shown: no clock, no address, no
 //! hash order. The same chooser state, program and image then give the same execution.
 
+use crate::disk::RequestId;
 use crate::event::{Event, Site};
 use crate::machine::TaskId;
 
@@ -66,6 +67,8 @@ pub struct Ready<'a> {
     pub current_is_ready: bool,
     /// The candidates; at least two.
     pub candidates: &'a [Candidate],
+    /// The requests that the device may complete, in the order of submission.
+    pub in_flight: &'a [RequestId],
 }
 
 impl Ready<'_> {
@@ -82,6 +85,11 @@ pub trait Chooser {
 
     /// Any other decision: a number below `n`, where `n` is at least two.
     fn pick(&mut self, label: &'static str, n: u32) -> u32;
+
+    /// Which request ends: an index into those in flight, which are at least two.
+    fn complete(&mut self, in_flight: &[RequestId]) -> u32 {
+        self.pick(COMPLETE, in_flight.len() as u32)
+    }
 
     /// Whether this chooser ever switches away from a task that is ready. If not, the machine does
     /// not ask it while the current task is ready, and completes requests only when they are

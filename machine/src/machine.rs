@@ -485,14 +485,16 @@ impl Machine {
             candidates.push(candidate(TaskId(ready.trailing_zeros() as u8)));
             ready &= ready - 1;
         }
-        if !m.disk.borrow().in_flight().is_empty() {
+        let disk = m.disk.borrow();
+        let in_flight = disk.in_flight();
+        if !in_flight.is_empty() {
             candidates.push(Candidate { actor: Actor::Device, name: DEVICE_NAME, event: None });
         }
         match candidates.len() {
             0 => None,
             1 => Some(candidates[0].actor),
             count => {
-                let view = Ready { current_is_ready, candidates: &candidates };
+                let view = Ready { current_is_ready, candidates: &candidates, in_flight };
                 let chosen = m.chooser.borrow_mut().run(&view);
                 assert!((chosen as usize) < count, "the chooser chose nobody");
                 let actor = candidates[chosen as usize].actor;
@@ -505,10 +507,19 @@ impl Machine {
 
     /// Lets the device complete one request of those in flight.
     fn complete_one(&self) {
-        let count = self.disk().in_flight().len() as u32;
-        assert!(count > 0, "the device was chosen with nothing in flight");
-        let index = self.decide(COMPLETE, count);
-        let id = self.disk().in_flight()[index as usize];
+        let disk = self.disk();
+        let in_flight = disk.in_flight();
+        assert!(!in_flight.is_empty(), "the device was chosen with nothing in flight");
+        let mut chosen = 0;
+        if in_flight.len() > 1 {
+            let n = in_flight.len() as u32;
+            chosen = self.0.chooser.borrow_mut().complete(in_flight);
+            assert!(chosen < n, "the chooser completed what is not in flight");
+            let choice = Choice { label: COMPLETE, n, chosen, actor: Actor::Device };
+            self.0.choices.borrow_mut().push(choice);
+        }
+        let id = in_flight[chosen as usize];
+        drop(disk);
         self.complete(id);
     }
 

@@ -25,6 +25,7 @@ pub mod options;
 mod parse;
 mod parse_lines;
 mod print;
+mod ranges;
 mod reduce;
 mod replay;
 mod splice;
@@ -40,7 +41,7 @@ pub use error::{ParseError, nearest};
 pub use generate::{AnyOperation, TextProgram, arbitrary_program, generate};
 pub use mutate::mutate;
 pub use options::{
-    AllocPolicy, ChooserKind, Fairness, FsyncProtocol, ImageKnobs, MachineKnobs, MountKnobs,
+    AllocPolicy, ChooserKind, Fairness, FsyncProtocol, ImageKnobs, MachineKnobs, MountKnobs, Temper,
 };
 pub use parse::{Repaired, lenient, strict};
 pub use replay::{CutSpec, KeptSpec, Move, Rest, Schedule};

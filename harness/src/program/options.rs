@@ -77,6 +77,22 @@ pub enum ChooserKind {
     Pos,
     /// Each in turn.
     RoundRobin,
+    /// Random choices, and now and then somebody stands still for long.
+    Delay,
+}
+
+/// How the device serves its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Temper {
+    /// As the chooser draws.
+    Even,
+    /// At once.
+    Eager,
+    /// When nobody can go on without.
+    Lazy,
+    /// As the chooser draws, but for a few requests that end late.
+    Straggler,
 }
 
 /// Options of the image.
@@ -130,6 +146,8 @@ pub struct MachineKnobs {
     pub depth: u8,
     /// Seed of the choosers that roll dice.
     pub seed: u64,
+    /// How the device serves its requests.
+    pub temper: Temper,
 }
 
 /// The values that a knob may have.
@@ -242,12 +260,14 @@ const SWITCH: Values = Values::Switch;
 const ALLOC: &[AllocPolicy] = &[AllocPolicy::Lowest, AllocPolicy::Next, AllocPolicy::Reuse];
 const FAIR: &[Fairness] = &[Fairness::Fifo, Fairness::Reader, Fairness::Writer];
 const FSYNC: &[FsyncProtocol] = &[FsyncProtocol::P0];
+const TEMPER: &[Temper] = &[Temper::Even, Temper::Eager, Temper::Lazy, Temper::Straggler];
 const CHOOSER: &[ChooserKind] = &[
     ChooserKind::Bytes,
     ChooserKind::Random,
     ChooserKind::Pct,
     ChooserKind::Pos,
     ChooserKind::RoundRobin,
+    ChooserKind::Delay,
 ];
 
 macro_rules! knob {
@@ -276,7 +296,7 @@ pub static KNOBS: &[Knob] = &[
     knob!(Image image.leaf = 0, number_or_zero(4, 192, &[0, 4, 5, 8]),
         "Items in a tree node at most; 0 is as many as fit.", |v| v as u16),
     knob!(Image image.logdev = 0, SWITCH, "The log on a device of its own.", |v| v != 0),
-    knob!(Image image.log_trees = 1, number(1, 2, &[1, 2]),
+    knob!(Image image.log_trees = 1, number(1, 4, &[1, 2, 4, 4]),
         "Log trees, which fsyncs of different files fill side by side.", |v| v as u8),
     knob!(Mount mount.delalloc = 1, SWITCH,
         "Allocate space at writeback, not at write.", |v| v != 0),
@@ -299,13 +319,16 @@ pub static KNOBS: &[Knob] = &[
         "The protocol of fsync; p0 excludes writers and waits for ordered extents.",
         |v| FSYNC[v as usize]),
     knob!(Machine machine.chooser = 0,
-        Values::Word(&["bytes", "random", "pct", "pos", "roundrobin"]),
+        Values::Word(&["bytes", "random", "pct", "pos", "roundrobin", "delay"]),
         "Who takes the choices: the program's own, dice, random priorities, partial order \
-         sampling, each in turn.", |v| CHOOSER[v as usize]),
-    knob!(Machine machine.depth = 3, number(0, 16, &[1, 2, 3, 4]),
+         sampling, each in turn, dice with long delays.", |v| CHOOSER[v as usize]),
+    knob!(Machine machine.depth = 3, number(0, 16, &[1, 2, 3, 4, 6]),
         "Change points of pct.", |v| v as u8),
     knob!(Machine machine.seed = 0, number(0, u64::MAX, &[0]),
         "Seed of the choosers that roll dice.", |v| v),
+    knob!(Machine machine.temper = 0, Values::Word(&["even", "eager", "lazy", "straggler"]),
+        "How the device serves requests: as the chooser draws, at once, when nobody can go on \
+         without, a few of them late.", |v| TEMPER[v as usize]),
 ];
 
 impl Default for ImageKnobs {
@@ -340,6 +363,6 @@ impl Default for MountKnobs {
 
 impl Default for MachineKnobs {
     fn default() -> Self {
-        MachineKnobs { chooser: ChooserKind::Bytes, depth: 3, seed: 0 }
+        MachineKnobs { chooser: ChooserKind::Bytes, depth: 3, seed: 0, temper: Temper::Even }
     }
 }

@@ -2,17 +2,21 @@
 //! generator, always seeded by its caller.
 
 mod bytes;
+mod delay;
 mod exhaustive;
 mod pct;
 mod pos;
 mod random;
 mod replay;
 mod round_robin;
+mod tempered;
 
 pub use bytes::Bytes;
+pub use delay::Delay;
 pub use exhaustive::Exhaustive;
 pub use pct::Pct;
 pub use pos::Pos;
 pub use random::{Dice, Random};
 pub use replay::{Move, Replay, moves};
 pub use round_robin::RoundRobin;
+pub use tempered::{Temper, Tempered};
