@@ -30,7 +30,7 @@ impl Plan {
     /// What a campaign does with each program.
     pub fn campaign() -> Plan {
         let limits = Limits { exhaustive: 24, sampled: 6, torn: TornPolicy::Few };
-        Plan { cuts_max: 24, limits, depth: Depth::FULL, in_setup: true }
+        Plan { cuts_max: 64, limits, depth: Depth::FULL, in_setup: true }
     }
 
     /// Every cut and every class of states, up to a bound that small programs do not reach.

@@ -8,11 +8,13 @@
 use std::fmt;
 
 use arbitrary::{Arbitrary, Unstructured};
-use oracle::operation::{BLOCK_BYTES, Fill, MapId, Operation, PathId, SECTOR_BYTES, Span, Sync};
+use oracle::operation::{BLOCK_BYTES, Errno, Fill, MapId, OpId, Operation, PathId, Span, Sync};
 
 use super::dice::{Bytes, Source};
-use super::options::{ChooserKind, Group, KNOBS};
-use super::syntax::{Arg, Fields, Kind, SHAPES, build};
+use super::options::{ChooserKind, Group, KNOBS, Temper};
+use super::ranges::is_direct;
+use super::swarm::PERSISTERS;
+use super::syntax::{Arg, Fields, Kind, SHAPES, build, kind};
 use super::world::{Mapping, World};
 use super::{Direction, FaultSpec, Program, SwarmMask, Task, lenient, limits, words};
 
@@ -23,16 +25,37 @@ pub fn generate<S: Source>(source: &mut S, mask: &SwarmMask) -> Program {
     let mut writer = Writer::new(source, mask, World::default());
     writer.setup(&mut program);
     writer.tasks(&mut program);
-    if mask.faults && source.chance(1, 2) {
-        let direction = source.pick(&[Direction::Write, Direction::Write, Direction::Read]);
-        let nth = 1 + source.below(40);
-        let errno = oracle::operation::Errno::EIO;
-        program.faults.push(FaultSpec { direction, nth, errno, op: None });
+    if mask.faults {
+        faults(source, &mut program);
     }
     program.paths = words::PATHS.map(str::to_owned).to_vec();
     program.maps = words::MAPS.map(str::to_owned).to_vec();
     program.fixup();
     program
+}
+
+/// One or two requests that the device fails: of all, or counted from an operation on that, most
+/// likely, submits them or waits for them.
+fn faults<S: Source>(source: &mut S, program: &mut Program) {
+    let does_io = |operation: &Operation| {
+        let kind = kind(operation);
+        is_direct(kind) || PERSISTERS.contains(&kind) || kind == Kind::Writeback
+    };
+    let first = program.setup.len();
+    let operations = program.tasks.iter().flat_map(|task| &task.ops).enumerate();
+    let candidates: Vec<u16> = operations
+        .filter(|(_, operation)| does_io(operation))
+        .map(|(index, _)| (first + index + 1) as u16)
+        .collect();
+    for _ in 0..source.pick(&[1, 1, 2]) {
+        let direction = source.pick(&[Direction::Write, Direction::Write, Direction::Read]);
+        let of_one = !candidates.is_empty() && source.chance(2, 3);
+        let (nth, op) = match of_one {
+            true => (source.pick(&[1, 1, 1, 2, 3]), Some(OpId(source.pick(&candidates)))),
+            false => (1 + source.below(40), None),
+        };
+        program.faults.push(FaultSpec { direction, nth, errno: Errno::EIO, op });
+    }
 }
 
 /// A program from the bytes of a fuzzer: the mask, then the program, then what is left as choices.
@@ -54,31 +77,62 @@ fn knobs<S: Source>(source: &mut S, mask: &SwarmMask, program: &mut Program) {
             (knob.set)(program, value);
         }
     }
-    let choosers = [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos];
+    let choosers = [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos, ChooserKind::Delay];
     let start = source.below(choosers.len() as u32) as usize;
     let allowed = |&chooser: &ChooserKind| mask.allows_chooser(chooser);
     let mut turn = choosers.into_iter().cycle().skip(start).take(choosers.len());
     program.machine.chooser = turn.find(allowed).unwrap_or(ChooserKind::Random);
-    program.machine.depth = 1 + source.below(4) as u8;
+    program.machine.depth = source.pick(&[1, 2, 3, 4, 6]);
     program.machine.seed = u64::from(source.below(u32::MAX));
+    program.machine.temper = source.pick(&[
+        Temper::Even,
+        Temper::Even,
+        Temper::Even,
+        Temper::Eager,
+        Temper::Lazy,
+        Temper::Straggler,
+        Temper::Straggler,
+        Temper::Straggler,
+    ]);
 }
+
+/// Kinds that can move the end of a file on without touching what it holds.
+const GROWERS: &[Kind] = &[
+    Kind::Truncate,
+    Kind::Write,
+    Kind::DirectWrite,
+    Kind::Fallocate,
+    Kind::ZeroRange,
+    Kind::Clone,
+];
 
 /// Writes operations one after the other, and keeps a belief of what they do.
 pub(super) struct Writer<'a, S> {
-    source: &'a mut S,
-    mask: &'a SwarmMask,
-    world: World,
+    pub(super) source: &'a mut S,
+    pub(super) mask: &'a SwarmMask,
+    pub(super) world: World,
     /// Sum of the weights of the kinds that take part.
     weights: u32,
     /// Whether the task that is written now has asynchronous operations in flight.
     in_flight: [bool; limits::TASKS_MAX],
+    /// The file that each task changed last and has not made durable since.
+    changed: [Option<PathId>; limits::TASKS_MAX],
+    /// The file behind whose end, in its last page, each task has just stored.
+    ragged: [Option<PathId>; limits::TASKS_MAX],
+    /// The file that each task used last.
+    used: [Option<PathId>; limits::TASKS_MAX],
+    /// The file that the operation written now is likely to be about, and how likely, in 6ths.
+    near: (Option<PathId>, u32),
 }
 
 impl<'a, S: Source> Writer<'a, S> {
     pub(super) fn new(source: &'a mut S, mask: &'a SwarmMask, world: World) -> Self {
         let taking_part = SHAPES.iter().filter(|shape| mask.allows(shape.kind));
-        let weights = taking_part.map(|shape| shape.weight).sum();
-        Writer { source, mask, world, weights, in_flight: [false; limits::TASKS_MAX] }
+        let weights = taking_part.map(|shape| mask.weight(shape)).sum();
+        let in_flight = [false; limits::TASKS_MAX];
+        let (changed, ragged, used) = Default::default();
+        let near = (None, 0);
+        Writer { source, mask, world, weights, in_flight, changed, ragged, used, near }
     }
 
     fn setup(&mut self, program: &mut Program) {
@@ -110,19 +164,25 @@ impl<'a, S: Source> Writer<'a, S> {
     /// A mapping of a file that, mostly, has bytes there: loads and stores beyond the end fail.
     fn setup_map(&mut self, program: &mut Program, map: MapId) {
         let path = self.path(false);
-        let span = self.map_span();
-        if self.world.file(path).size < span.end() && self.source.chance(7, 8) {
-            let size = Operation::Truncate { path, size: span.end() };
+        let span = self.map_span(path);
+        let pages_end = self.world.file(path).size.next_multiple_of(BLOCK_BYTES);
+        if pages_end < span.end() && self.source.chance(7, 8) {
+            let within = self.mask.sub_blocks && self.source.chance(3, 4);
+            let less = if within { self.source.below(BLOCK_BYTES as u32) } else { 0 };
+            let size = Operation::Truncate { path, size: span.end() - u64::from(less) };
             self.add(&mut program.setup, size);
         }
         self.add(&mut program.setup, Operation::Mmap { map, path, span });
     }
 
     fn setup_fields(&mut self, path: PathId) -> Fields {
-        let offset = u64::from(self.source.pick(&[0u8, 0, 0, 1, 2])) * BLOCK_BYTES;
-        let len = u64::from(self.source.pick(&[1u8, 2, 4, 4, 8])) * BLOCK_BYTES;
+        let span = self.setup_span();
         let keep = self.source.chance(1, 3);
-        Fields { path, offset, len, keep, fill: self.fill(), ..Fields::EMPTY }
+        let (offset, len) = (span.offset, span.len);
+        // Files that can be deduplicated are alike from the start.
+        let alike = self.mask.allows(Kind::Dedupe) && self.source.chance(1, 2);
+        let fill = if alike { Fill::Byte(0xaa) } else { self.fill() };
+        Fields { path, offset, len, keep, fill, ..Fields::EMPTY }
     }
 
     fn tasks(&mut self, program: &mut Program) {
@@ -157,19 +217,93 @@ impl<'a, S: Source> Writer<'a, S> {
             kind = self.kind();
         }
         let task = task % limits::TASKS_MAX;
+        if let Some(path) = self.ragged[task].take()
+            && self.source.chance(1, 2)
+            && let Some(operation) = self.exposing(path)
+        {
+            return operation;
+        }
+        if self.changed[task].is_some() && self.source.chance(1, 6) {
+            kind = self.persister().unwrap_or(kind);
+        }
         match kind {
             Kind::AsyncWrite | Kind::AsyncRead => self.in_flight[task] = true,
             Kind::Reap => self.in_flight[task] = false,
             _ => {}
         }
-        let fields = self.fields(kind);
+        // A task works on its own file, if the mask says so, or goes on where it was.
+        let home = PathId((task % usize::from(self.mask.paths.max(1))) as u8);
+        self.near = if self.mask.homes { (Some(home), 4) } else { (self.used[task], 2) };
+        let mut fields = self.fields(kind);
+        self.near = (None, 0);
+        self.note_use(task, kind, &mut fields);
         build(kind, &fields)
+    }
+
+    /// Keeps what the task used and changed; what it makes durable is mostly what it changed itself.
+    fn note_use(&mut self, task: usize, kind: Kind, fields: &mut Fields) {
+        let shape = kind.shape();
+        match kind {
+            Kind::Fsync | Kind::Fdatasync | Kind::Writeback => {
+                if let Some(path) = self.changed[task].filter(|_| self.source.chance(2, 3)) {
+                    fields.path = path;
+                }
+                self.changed[task] = None;
+            }
+            Kind::Store | Kind::Load => {
+                let mapping = self.world.map(fields.map);
+                self.used[task] = mapping.map(|mapping| mapping.path);
+                let is_behind = |mapping: &Mapping| {
+                    let size = self.world.file(mapping.path).size;
+                    let end = mapping.span.offset + fields.offset + fields.len;
+                    !size.is_multiple_of(BLOCK_BYTES) && end > size
+                };
+                if kind == Kind::Store {
+                    self.ragged[task] = mapping.filter(is_behind).map(|mapping| mapping.path);
+                }
+            }
+            _ if shape.has(Arg::Target) => self.used[task] = Some(fields.target),
+            _ if shape.has(Arg::Path) => self.used[task] = Some(fields.path),
+            _ => {}
+        }
+        if shape.has(Arg::Fill) || shape.has(Arg::Target) || kind == Kind::Punch {
+            self.changed[task] = self.used[task];
+        }
+    }
+
+    /// What moves the end of a file on from where it is, so that what lies behind it can be seen.
+    fn exposing(&mut self, path: PathId) -> Option<Operation> {
+        let growers: Vec<Kind> =
+            GROWERS.iter().copied().filter(|&kind| self.mask.allows(kind)).collect();
+        if growers.is_empty() {
+            return None;
+        }
+        let kind = self.source.pick(&growers);
+        let mut fields = self.fields(kind);
+        let end = self.world.file(path).size.next_multiple_of(BLOCK_BYTES);
+        let behind = end + u64::from(self.source.below(3)) * BLOCK_BYTES;
+        match kind {
+            Kind::Truncate => fields.len = behind + 1,
+            Kind::Clone => (fields.target, fields.other) = (path, behind),
+            _ => (fields.offset, fields.len, fields.keep) = (behind, BLOCK_BYTES, false),
+        }
+        if kind != Kind::Clone {
+            fields.path = path;
+        }
+        let fits = behind < limits::DRAWN_FILE_BYTES_MAX - BLOCK_BYTES;
+        fits.then(|| build(kind, &fields))
+    }
+
+    /// A kind that makes a whole file durable.
+    fn persister(&mut self) -> Option<Kind> {
+        let kind = self.source.pick(&[Kind::Fsync, Kind::Fsync, Kind::Fdatasync]);
+        self.mask.allows(kind).then_some(kind)
     }
 
     fn kind(&mut self) -> Kind {
         let mut ticket = self.source.below(self.weights.max(1));
         for shape in SHAPES.iter().filter(|shape| self.mask.allows(shape.kind)) {
-            match ticket.checked_sub(shape.weight) {
+            match ticket.checked_sub(self.mask.weight(shape)) {
                 Some(rest) => ticket = rest,
                 None => return shape.kind,
             }
@@ -186,7 +320,8 @@ impl<'a, S: Source> Writer<'a, S> {
             Kind::Create => files.any(|file| !file.exists),
             Kind::Sync | Kind::Commit | Kind::List => true,
             Kind::Reap => self.in_flight[task % limits::TASKS_MAX],
-            Kind::Read | Kind::DirectRead | Kind::AsyncRead | Kind::Clone | Kind::Dedupe => {
+            Kind::Dedupe => self.has_equal_ranges(),
+            Kind::Read | Kind::DirectRead | Kind::AsyncRead | Kind::Clone => {
                 files.any(|file| file.exists && file.size > 0)
             }
             _ if kind.shape().has(Arg::Path) => {
@@ -217,20 +352,23 @@ impl<'a, S: Source> Writer<'a, S> {
             fields.keep = self.source.chance(1, 2);
         }
         let span = match kind {
-            Kind::Mmap => self.map_span(),
+            Kind::Mmap => self.map_span(fields.path),
             Kind::Load | Kind::Store | Kind::Msync => self.mapped_span(fields.map),
             Kind::Truncate => Span::new(0, self.size(fields.path)),
             Kind::Append => Span::new(0, self.len()),
-            Kind::Clone | Kind::Dedupe => self.source_span(fields.path),
+            Kind::Clone => {
+                self.clone_fields(&mut fields);
+                return fields;
+            }
+            Kind::Dedupe => {
+                self.dedupe_fields(&mut fields);
+                return fields;
+            }
             _ if shape.has(Arg::Len) => self.span(fields.path, is_direct(kind)),
             _ => Span::new(0, 0),
         };
         (fields.offset, fields.len) = (span.offset, span.len);
-        if shape.has(Arg::Target) {
-            fields.target = self.path(false);
-            let aligned = fields.target != fields.path && self.source.chance(1, 2);
-            fields.other = if aligned { fields.offset } else { self.block() * BLOCK_BYTES };
-        } else if shape.has(Arg::Other) {
+        if shape.has(Arg::Other) {
             // The user buffer lies within the mapping, where it fits.
             let mapped = self.world.map(fields.map).map_or(0, |mapping| mapping.span.len);
             let room = (mapped.saturating_sub(fields.len) / BLOCK_BYTES).min(3) as u32;
@@ -240,8 +378,15 @@ impl<'a, S: Source> Writer<'a, S> {
     }
 
     /// A name: the first ones are used most, so that tasks meet; existing ones, but for creation.
-    fn path(&mut self, create: bool) -> PathId {
+    pub(super) fn path(&mut self, create: bool) -> PathId {
         let count = u32::from(self.mask.paths).max(1);
+        if let (Some(near), chance) = self.near
+            && !create
+            && self.world.file(near).exists
+            && self.source.chance(chance, 6)
+        {
+            return near;
+        }
         for _ in 0..4 {
             let path = PathId(self.source.below(count).min(self.source.below(count)) as u8);
             if self.world.file(path).exists != create {
@@ -253,122 +398,24 @@ impl<'a, S: Source> Writer<'a, S> {
     }
 
     fn map_id(&mut self) -> MapId {
-        let map = MapId(self.source.below(2) as u8);
+        let maps = [MapId(0), MapId(1)];
+        let of_near = |map: &MapId| self.world.map(*map).map(|mapping| mapping.path) == self.near.0;
+        if let (Some(_), chance) = self.near
+            && let Some(map) = maps.into_iter().find(of_near)
+            && self.source.chance(chance, 6)
+        {
+            return map;
+        }
+        let map = self.source.pick(&maps);
         if self.world.map(map).is_some() { map } else { MapId(0) }
     }
 
     fn fill(&mut self) -> Fill {
-        let equal = self.mask.equal_fills && self.source.chance(1, 2);
+        // Bytes that describe themselves show more; those that are equal can be shared.
+        let share = if self.mask.focuses(Kind::Dedupe) { 7 } else { 4 };
+        let equal = self.mask.equal_fills && self.source.chance(share, 8);
         if equal { Fill::Byte(self.source.pick(&[0xaa, 0xaa, 0xaa, 0x55, 0])) } else { Fill::Tag }
     }
-
-    /// A block number, mostly a low one.
-    fn block(&mut self) -> u64 {
-        let far = self.source.chance(1, 8);
-        let blocks = if far { 16 } else { limits::DRAWN_BLOCKS_HOT };
-        u64::from(self.source.below(blocks))
-    }
-
-    fn len(&mut self) -> u64 {
-        match self.source.below(16) {
-            0..=7 => BLOCK_BYTES,
-            8..=11 => 2 * BLOCK_BYTES,
-            12 | 13 => u64::from(3 + self.source.below(4)) * BLOCK_BYTES,
-            14 if self.mask.sub_blocks => SECTOR_BYTES * u64::from(1 + self.source.below(12)),
-            15 if self.mask.sub_blocks => u64::from(1 + self.source.below(6000)),
-            _ => BLOCK_BYTES,
-        }
-    }
-
-    /// A range of a file: on blocks, on or beside a range used before, or at the end of the file.
-    fn span(&mut self, path: PathId, direct: bool) -> Span {
-        let file = *self.world.file(path);
-        let recent = file.recent();
-        let len = self.len();
-        let mut span = match self.source.below(8) {
-            0..=2 if !recent.is_empty() => {
-                let (offset, len) = self.source.pick(recent);
-                Span::new(offset, len)
-            }
-            3 if !recent.is_empty() => {
-                let (offset, old) = self.source.pick(recent);
-                let shift = self.source.pick(&[offset + old, offset + BLOCK_BYTES, offset]);
-                Span::new(shift, len)
-            }
-            4 => Span::new(file.size, len),
-            5 => Span::new(file.size.saturating_sub(BLOCK_BYTES.min(len)), len),
-            _ => Span::new(self.block() * BLOCK_BYTES, len),
-        };
-        if self.mask.sub_blocks && self.source.chance(1, 6) {
-            let unit = if direct { SECTOR_BYTES } else { 1 };
-            span.offset += unit * u64::from(self.source.below(8));
-        }
-        if direct && !self.source.chance(1, 64) {
-            span.offset -= span.offset % SECTOR_BYTES;
-            span.len = span.len.next_multiple_of(SECTOR_BYTES);
-        }
-        span.offset = span.offset.min(limits::DRAWN_FILE_BYTES_MAX - BLOCK_BYTES);
-        span.len = span.len.clamp(1, limits::DRAWN_FILE_BYTES_MAX - span.offset);
-        span
-    }
-
-    /// The source of a clone or dedupe: whole blocks that exist.
-    fn source_span(&mut self, path: PathId) -> Span {
-        let blocks = (self.world.file(path).size / BLOCK_BYTES).clamp(1, 24) as u32;
-        let first = self.source.below(blocks.min(6));
-        let count = 1 + self.source.below((blocks - first).min(3));
-        Span::new(u64::from(first) * BLOCK_BYTES, u64::from(count) * BLOCK_BYTES)
-    }
-
-    fn map_span(&mut self) -> Span {
-        let offset = self.source.pick(&[0, 0, 0, 1]) * BLOCK_BYTES;
-        Span::new(offset, self.source.pick(&[1, 2, 4, 4, 8]) * BLOCK_BYTES)
-    }
-
-    /// A range within a mapping, mostly whole pages.
-    fn mapped_span(&mut self, map: MapId) -> Span {
-        let mapping = self.world.map(map);
-        let mut len = mapping.map_or(BLOCK_BYTES, |mapping| mapping.span.len);
-        if let Some(Mapping { path, span }) = mapping
-            && !self.source.chance(1, 32)
-        {
-            len = len.min(self.world.file(path).size.saturating_sub(span.offset));
-        }
-        let pages = (len / BLOCK_BYTES).clamp(1, 8) as u32;
-        let first = self.source.below(pages);
-        let count = 1 + self.source.below((pages - first).min(2));
-        let mut span = Span::new(u64::from(first) * BLOCK_BYTES, u64::from(count) * BLOCK_BYTES);
-        if self.mask.sub_blocks && self.source.chance(1, 6) {
-            span.offset += u64::from(self.source.below(4)) * 8;
-            span.len = u64::from(1 + self.source.below(BLOCK_BYTES as u32 - 32));
-        }
-        span
-    }
-
-    fn size(&mut self, path: PathId) -> u64 {
-        let size = self.world.file(path).size;
-        let blocks = self.block() * BLOCK_BYTES;
-        let edge = match self.source.below(6) {
-            0 => size.saturating_sub(BLOCK_BYTES),
-            1 => size + BLOCK_BYTES,
-            2 if self.mask.sub_blocks => blocks + u64::from(self.source.below(4096)),
-            _ => blocks,
-        };
-        edge.min(limits::DRAWN_FILE_BYTES_MAX)
-    }
-}
-
-/// Whether offsets and lengths must be multiples of a sector.
-fn is_direct(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::DirectWrite
-            | Kind::DirectWriteFrom
-            | Kind::DirectRead
-            | Kind::DirectReadInto
-            | Kind::AsyncWrite
-            | Kind::AsyncRead
-    )
 }
 
 impl<'a> Arbitrary<'a> for Program {

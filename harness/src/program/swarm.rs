@@ -4,16 +4,18 @@
 //! rarely gets to (Groce et al., *Swarm testing*, ISSTA 2012). The mask of a program leaves out
 //! about half of the kinds, knobs and choosers; every eighth leaves out nothing.
 
-use super::Kind;
 use super::dice::Source;
 use super::limits;
 use super::options::{ChooserKind, KNOBS};
+use super::syntax::{Kind, Shape};
 
 /// Which features take part in a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwarmMask {
     /// Kinds of operation, by bit `Kind as u64`.
     pub kinds: u64,
+    /// Kinds that are drawn much more often than others, by bit; mostly none or one or two.
+    pub focus: u64,
     /// Knobs that may differ from their default, by bit of the index in [`KNOBS`].
     pub knobs: u32,
     /// Choosers, by bit `ChooserKind as u8`. `bytes` is for fuzzers, which bring the bytes.
@@ -28,14 +30,20 @@ pub struct SwarmMask {
     pub equal_fills: bool,
     /// Ranges may begin and end within blocks.
     pub sub_blocks: bool,
+    /// Tasks work mostly on a file of their own.
+    pub homes: bool,
     /// The device may fail a request.
     pub faults: bool,
 }
 
+/// What the weight of a kind in focus grows by: a third of all operations are of it.
+const FOCUS_WEIGHT: u32 = 40;
+
 /// Kinds that put bytes into files.
 const WRITERS: &[Kind] = &[Kind::Write, Kind::DirectWrite, Kind::AsyncWrite, Kind::Store];
 /// Kinds that make something durable.
-const PERSISTERS: &[Kind] = &[Kind::Fsync, Kind::Fdatasync, Kind::FsyncRange, Kind::Msync];
+pub(super) const PERSISTERS: &[Kind] =
+    &[Kind::Fsync, Kind::Fdatasync, Kind::FsyncRange, Kind::Msync];
 /// Kinds that need a mapping.
 const MAPPED: &[Kind] =
     &[Kind::Load, Kind::Store, Kind::Msync, Kind::DirectWriteFrom, Kind::DirectReadInto];
@@ -47,13 +55,15 @@ impl SwarmMask {
     pub fn everything() -> Self {
         SwarmMask {
             kinds: (1 << Kind::COUNT) - 1,
+            focus: 0,
             knobs: (1 << KNOBS.len()) - 1,
-            choosers: 0b11111,
+            choosers: 0b111111,
             tasks: 3,
             paths: 3,
             sync_writes: true,
             equal_fills: true,
             sub_blocks: true,
+            homes: false,
             faults: false,
         }
     }
@@ -61,26 +71,49 @@ impl SwarmMask {
     /// A mask from a source.
     pub fn draw<S: Source>(source: &mut S) -> Self {
         let tasks = source.pick(&[3, 3, 3, 3, 3, 2, 2, 4]);
-        let paths = source.pick(&[1, 1, 2, 2, 2, 3]);
-        let faults = source.chance(1, 16);
+        let paths = source.pick(&[1, 1, 2, 2, 3, 3]);
+        let faults = source.chance(1, 6);
         if source.chance(1, 8) {
             return SwarmMask { tasks, paths, faults, ..SwarmMask::everything() };
         }
         let all = SwarmMask::everything();
         let mut mask = SwarmMask {
             kinds: source.bits() & all.kinds,
+            focus: 0,
             knobs: source.below(1 << 16) | source.below(1 << 16) << 16 & all.knobs,
-            choosers: source.below(32) as u8 | 1 << source.pick(&[1, 2, 3]),
+            choosers: source.below(64) as u8 | 1 << source.pick(&[1, 2, 3, 5]),
             tasks,
             paths,
             sync_writes: source.chance(1, 2),
             equal_fills: source.chance(1, 3),
             sub_blocks: source.chance(1, 2),
+            homes: source.chance(1, 3),
             faults,
         };
         mask.knobs &= all.knobs;
+        mask.draw_focus(source);
         mask.complete(source);
         mask
+    }
+
+    /// Half of the programs do one or two things over and over: races need them at the same time.
+    /// What is most often done together is to write and to make that durable.
+    fn draw_focus<S: Source>(&mut self, source: &mut S) {
+        if source.chance(1, 4) {
+            for kind in [source.pick(&WRITERS[..3]), source.pick(&PERSISTERS[..2])] {
+                self.allow(kind);
+                self.focus |= 1 << kind as u64;
+            }
+            self.homes |= source.chance(1, 2);
+            return;
+        }
+        for _ in 0..source.pick(&[0, 0, 1, 2]) {
+            let nth = source.below(self.kinds.count_ones().max(1)) as usize;
+            let mut taking_part = Kind::all().filter(|&kind| self.allows(kind));
+            if let Some(kind) = taking_part.nth(nth) {
+                self.focus |= 1 << kind as u64;
+            }
+        }
     }
 
     /// Adds what no useful program can do without.
@@ -105,12 +138,25 @@ impl SwarmMask {
         if self.allows(Kind::Clone) || self.allows(Kind::Dedupe) {
             self.paths = self.paths.max(2);
         }
+        if self.homes {
+            self.paths = self.paths.max(self.tasks.min(3));
+        }
         self.paths = self.paths.min(limits::PATHS_MAX as u8);
     }
 
     /// Whether a kind of operation takes part.
     pub fn allows(&self, kind: Kind) -> bool {
         self.kinds >> kind as u64 & 1 == 1
+    }
+
+    /// Whether a kind is drawn much more often than others.
+    pub(super) fn focuses(&self, kind: Kind) -> bool {
+        self.focus >> kind as u64 & 1 == 1
+    }
+
+    /// How often a kind is drawn, relative to the others.
+    pub(super) fn weight(&self, shape: &Shape) -> u32 {
+        shape.weight + if self.focuses(shape.kind) { FOCUS_WEIGHT } else { 0 }
     }
 
     /// Lets a kind of operation take part.
