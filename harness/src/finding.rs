@@ -80,8 +80,16 @@ impl Finding {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, folder: &Path) -> io::Result<PathBuf> {
+        self.write_as(folder, &self.file_name())
+    }
+
+    /// As [`write`](Self::write), under a name.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_as(&self, folder: &Path, name: &str) -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
-        let path = folder.join(self.file_name());
+        let path = folder.join(name);
         let partial = path.with_extension("partial");
         fs::write(&partial, self.text())?;
         fs::rename(&partial, &path)?;

@@ -1,10 +1,12 @@
 //! The regression corpus: one trial a file. Each file is replayed as it says, with its schedule and
 //! its cut if it records them, and compared with its `expect` line.
 //!
+//! A file that switches a defect on must show the violation, and none without its `defect` lines.
+//!
 //! A bug that is still open stands there with `expect violation`: its trial fails when the bug is
 //! fixed, and the line is then changed. The files are the tests, so adding one is adding a file.
 
-use harness::program::{lenient, strict};
+use harness::program::{Program, lenient, strict};
 use harness::replay::replay;
 use harness::session::Session;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -43,7 +45,7 @@ fn check(text: &str) -> Result<(), String> {
     }
     let replayed = replay(&mut Session::default(), &program)?;
     if replayed.as_expected {
-        return Ok(());
+        return passes_without_its_defects(&program);
     }
     let why = replayed.wrong.map_or(String::new(), |wrong| format!("\n  {wrong}"));
     let strayed = match replayed.divergences {
@@ -51,6 +53,25 @@ fn check(text: &str) -> Result<(), String> {
         count => format!("\n  the recorded schedule did not fit at {count} places"),
     };
     Err(format!("expected {}, found {}{why}{strayed}", replayed.expected, replayed.found))
+}
+
+/// What a defect breaks, the engine without it keeps: with the same schedule and cut, as far as they
+/// fit, and wherever else the power is cut.
+fn passes_without_its_defects(program: &Program) -> Result<(), String> {
+    if program.defects.is_empty() {
+        return Ok(());
+    }
+    let mut clean = program.clone();
+    clean.defects.clear();
+    clean.expect = None;
+    for cut in [program.cut.clone(), None] {
+        clean.cut = cut;
+        let replayed = replay(&mut Session::default(), &clean)?;
+        if let Some(wrong) = replayed.wrong {
+            return Err(format!("without its defect it shows {}: {wrong}", replayed.found));
+        }
+    }
+    Ok(())
 }
 
 const HARMLESS: &str = "powerfail 1\nsetup\n  create f\n  write f 0 4K\n  fsync f\n";

@@ -2,11 +2,13 @@
 
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Options};
+use crate::finding::Finding;
+use crate::program::{Comment, Place};
 use clap::Args;
 use comfy_table::Table;
 use engine::defects::{Defect, Family};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 /// Which defects, and for how long.
@@ -24,15 +26,19 @@ pub struct Arguments {
     /// What the programs are derived from.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Write the findings to this folder.
+    /// Write the findings to this folder, each under the name of its defect.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Print the table of docs/defects.md.
+    #[arg(long)]
+    markdown: bool,
 }
 
 #[derive(Serialize)]
 struct Row {
     name: &'static str,
     family: &'static str,
+    source: &'static str,
     found: bool,
     kind: Option<String>,
     guarantee: Option<String>,
@@ -62,15 +68,19 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
             seed: arguments.seed,
             defects: vec![defect.name().to_string()],
             stop_at_first: true,
-            out: arguments.out.clone(),
             ..Options::default()
         };
         let report = campaign::run(&options, &stop, &mut |_, _| {});
         let first = report.findings.first();
         let program = first.map(|kept| &kept.finding.program);
+        let written = match (first, &arguments.out) {
+            (Some(kept), Some(folder)) => Some(write(folder, defect, &kept.finding)?),
+            _ => None,
+        };
         rows.push(Row {
             name: defect.name(),
             family: defect.family().name(),
+            source: defect.description().source,
             found: first.is_some(),
             kind: first.map(|kept| kept.finding.wrong.kind.clone()),
             guarantee: first.map(|kept| format!("G-{}", kept.finding.wrong.guarantee)),
@@ -78,14 +88,15 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
             seconds: first.map_or(report.stats.seconds, |kept| kept.seconds_until),
             operations: program.map(|program| program.operation_count()),
             tasks: program.map(|program| program.tasks.len()),
-            file: first.and_then(|kept| kept.file.clone()),
+            file: written,
         });
         bar.inc(1);
     }
     bar.finish_and_clear();
-    match json {
-        true => print_json(&rows),
-        false => print_text(&rows),
+    match (json, arguments.markdown) {
+        (true, _) => print_json(&rows),
+        (false, true) => print_markdown(&rows),
+        (false, false) => print_text(&rows),
     }
     let all = rows.iter().all(|row| row.found);
     Ok(if all { Exit::Expected } else { Exit::Violation })
@@ -112,6 +123,52 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
     }
     chosen.retain(|defect| family.is_none_or(|family| defect.family() == family));
     Ok(chosen)
+}
+
+/// Writes a finding as the regression corpus has it: with the story of the defect at its head.
+fn write(folder: &Path, defect: Defect, finding: &Finding) -> Result<PathBuf, Failure> {
+    let about = defect.description();
+    let mut program = finding.program.clone();
+    program.comments.retain(|comment| comment.place != Place::Head);
+    for text in wrapped(&format!("{} {} {}", about.change, about.breaks, about.source)) {
+        program.comments.push(Comment { place: Place::Head, item: 0, text });
+    }
+    let finding = Finding { program, wrong: finding.wrong.clone() };
+    finding.write_as(folder, &format!("{defect}.pf")).map_err(|error| {
+        Failure::Input(format!("failed to write to {}: {error}", folder.display()))
+    })
+}
+
+/// Lines of at most 96 characters.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is one");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.len() + 1 + word.len() <= 96 {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_string());
+        }
+    }
+    lines
+}
+
+fn print_markdown(rows: &[Row]) {
+    say("| defect | family | source | found as | programs | seconds |");
+    say("| --- | --- | --- | --- | ---: | ---: |");
+    for row in rows {
+        let found = match (&row.kind, &row.guarantee) {
+            (Some(kind), Some(guarantee)) => format!("{kind}, {guarantee}"),
+            _ => "not found".to_string(),
+        };
+        say(&format!(
+            "| `{}` | {} | {} | {found} | {} | {:.1} |",
+            row.name, row.family, row.source, row.programs, row.seconds
+        ));
+    }
 }
 
 fn print_text(rows: &[Row]) {
