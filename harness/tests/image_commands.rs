@@ -36,7 +36,7 @@ fn looked_at(content: &[u8]) -> [(i32, String); 2] {
 #[test]
 fn what_is_no_image_is_refused_in_a_sentence() {
     let zeros = vec![0; 64 * BLOCK_BYTES];
-    let noise: Vec<u8> = (0..64 * BLOCK_BYTES as u64).map(|at| (at * at >> 7) as u8).collect();
+    let noise: Vec<u8> = (0..64 * BLOCK_BYTES as u64).map(|at| ((at * at) >> 7) as u8).collect();
     let length = |len| {
         format!("it.img has {len} bytes, which is not a positive multiple of 4096 (truncated?)")
     };
