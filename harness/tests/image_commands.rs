@@ -1,6 +1,6 @@
-//! `powerfail mkfs`, `fsck` and `dump` as people use them: on files that are no images, and on images
-//! with each kind of structure damaged. They say in a sentence which structure is damaged in which
-//! block, exit with the code that the README promises, and change nothing.
+//! `powerfail mkfs`, `fsck` and `dump` as people use them: on files that are no images, and on
+//! images with each kind of structure damaged. They say in a sentence which structure is damaged in
+//! which block, exit with the code that the README promises, and change nothing.
 
 use engine::options::{ImageOptions, MountOptions};
 use engine::{Fs, Sync};

@@ -1,5 +1,5 @@
-//! A consistent image with one file, and changes of its items that no path of the engine makes: what
-//! damage looks like behind the hashes.
+//! A consistent image with one file, and changes of its items that no path of the engine makes:
+//! what damage looks like behind the hashes.
 
 use engine::error::Result;
 use engine::options::MountOptions;
