@@ -436,7 +436,9 @@ impl<'a> Arbitrary<'a> for AnyOperation {
         let mask = SwarmMask::draw(&mut Bytes(u));
         let mut world = World::default();
         for path in (0..mask.paths).map(PathId) {
-            let fields = Fields { path, len: 4 * BLOCK_BYTES, ..Fields::EMPTY };
+            // Equal in all files: something can be deduplicated.
+            let fill = Fill::Byte(0xaa);
+            let fields = Fields { path, len: 4 * BLOCK_BYTES, fill, ..Fields::EMPTY };
             world.apply(&build(Kind::Create, &fields));
             world.apply(&build(Kind::Write, &fields));
             world.apply(&build(Kind::Mmap, &fields));

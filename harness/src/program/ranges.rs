@@ -198,7 +198,8 @@ impl<S: Source> Writer<'_, S> {
 
     /// What is mapped of a file: half of the times up to the page that the file ends in.
     pub(super) fn map_span(&mut self, path: PathId) -> Span {
-        let end = self.world.file(path).size.next_multiple_of(BLOCK_BYTES);
+        let size = self.world.file(path).size.min(limits::DRAWN_FILE_BYTES_MAX);
+        let end = size.next_multiple_of(BLOCK_BYTES);
         if end > 0 && self.source.chance(1, 2) {
             let pages = self.source.pick(&[1, 2, 4, 8]) * BLOCK_BYTES;
             let offset = end.saturating_sub(pages);
