@@ -55,8 +55,8 @@ fn check(text: &str) -> Result<(), String> {
     Err(format!("expected {}, found {}{why}{strayed}", replayed.expected, replayed.found))
 }
 
-/// What a defect breaks, the engine without it keeps: with the same schedule and cut, as far as they
-/// fit, and wherever else the power is cut.
+/// What a defect breaks, the engine without it keeps: with the same schedule and cut, as far as
+/// they fit, and wherever else the power is cut.
 fn passes_without_its_defects(program: &Program) -> Result<(), String> {
     if program.defects.is_empty() {
         return Ok(());

@@ -240,7 +240,7 @@ impl<'a, S: Source> Writer<'a, S> {
         build(kind, &fields)
     }
 
-    /// Keeps what the task used and changed; what it makes durable is mostly what it changed itself.
+    /// Keeps what the task used and changed. It makes durable mostly what it changed itself.
     fn note_use(&mut self, task: usize, kind: Kind, fields: &mut Fields) {
         let shape = kind.shape();
         match kind {
