@@ -73,7 +73,7 @@ pub struct CutFound {
     /// What the medium kept.
     pub selection: Selection,
     /// When power was lost again, inside recovery.
-    pub inner: Option<Moment>,
+    pub inner: Option<(Moment, Selection)>,
 }
 
 /// Judges the cuts of executions, with everything reusable kept.
@@ -134,7 +134,7 @@ impl Judge {
             };
             let recovered = self.explorer.leaf(leaf);
             let (wrong, inner) = match &recovered.wrong {
-                Some(wrong) => (Some(wrong.clone()), recovered.inner_cut),
+                Some(wrong) => (Some(wrong.clone()), recovered.inner_cut.clone()),
                 None => (judge_seen(executor, cut, recovered), None),
             };
             if let Some(wrong) = wrong {

@@ -46,7 +46,10 @@ impl Finding {
         let mut cut = CutSpec::at(found.moment.0);
         cut.rest = Rest::Kept;
         cut.kept = kept(&found.selection);
-        cut.inside_recovery = found.inner.map(|moment| moment.0);
+        if let Some((moment, selection)) = &found.inner {
+            cut.inside_recovery = Some(moment.0);
+            cut.kept_inside = kept(selection);
+        }
         program.cut = Some(cut);
         Finding::new(program, &found.wrong)
     }

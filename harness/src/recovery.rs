@@ -14,7 +14,7 @@ use crate::verdict::{self, Phase, Wrong, guarantee};
 use engine::options::MountOptions;
 use engine::{Error, Fs};
 use machine::choosers::RoundRobin;
-use machine::disk::{CrashState, Explorer, Limits, Step, TornPolicy};
+use machine::disk::{CrashState, Explorer, Limits, Selection, Step, TornPolicy};
 use machine::{Config, End, Kind, Machine, Moment, Task};
 use oracle::operation::{BLOCK_BYTES, OpId, PathId, TaskIndex};
 use std::cell::{Cell, RefCell};
@@ -50,8 +50,8 @@ impl Depth {
 pub struct Recovered {
     /// What was wrong whatever the program did: the first thing.
     pub wrong: Option<Wrong>,
-    /// Where inside recovery it was cut, if that is what was wrong.
-    pub inner_cut: Option<Moment>,
+    /// Where inside recovery it was cut, if that is what was wrong, and what the medium kept then.
+    pub inner_cut: Option<(Moment, Selection)>,
     /// What a reader sees, unless the mount failed.
     pub seen: Seen,
 }
@@ -108,7 +108,7 @@ impl Recoverer {
         program: &Rc<Program>,
         base: &Base,
         inner: Moment,
-        selection: &machine::disk::Selection,
+        selection: &Selection,
     ) -> Recovered {
         let (first, _) = self.run(state, program, base, Depth::FULL);
         self.inner.begin(self.machine.disk().log());
@@ -117,7 +117,10 @@ impl Recoverer {
         let again = CrashState::with_selection(history, inner, selection, default);
         let (second, _) =
             self.run(&again, program, base, Depth { inner_cuts: false, ..Depth::FULL });
-        compare(&first, &second, inner).unwrap_or(second)
+        match compare(&first, &second, inner) {
+            Some(wrong) => Recovered { wrong: Some(wrong), ..second },
+            None => second,
+        }
     }
 
     fn run(
@@ -186,9 +189,9 @@ impl Recoverer {
                 if inner.record(&state, second).is_err() {
                     continue;
                 }
-                if let Some(found) = wrong {
-                    recovered.wrong = found.wrong;
-                    recovered.inner_cut = found.inner_cut;
+                if wrong.is_some() {
+                    recovered.wrong = wrong;
+                    recovered.inner_cut = Some((*cut, inner.selection()));
                     break 'cuts;
                 }
             }
@@ -198,8 +201,8 @@ impl Recoverer {
 }
 
 /// What is wrong if a recovery and one that was cut and repeated show this.
-fn compare(first: &Recovered, second: &Recovered, cut: Moment) -> Option<Recovered> {
-    let wrong = match &second.wrong {
+fn compare(first: &Recovered, second: &Recovered, cut: Moment) -> Option<Wrong> {
+    match &second.wrong {
         Some(wrong) if first.wrong.is_none() => Some(wrong.clone()),
         None if !first.seen.same(&second.seen) => Some(Wrong::recovered(
             verdict::RECOVERY_DIFFERS,
@@ -208,9 +211,7 @@ fn compare(first: &Recovered, second: &Recovered, cut: Moment) -> Option<Recover
             format!("recovery cut after its event {} shows other names, sizes or contents", cut.0),
         )),
         _ => None,
-    };
-    let wrong = wrong?;
-    Some(Recovered { wrong: Some(wrong), inner_cut: Some(cut), seen: second.seen.clone() })
+    }
 }
 
 impl Session {
