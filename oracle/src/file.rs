@@ -265,7 +265,8 @@ impl File {
 
     /// Whether an Ok of the persistence call `asked` may leave out a call that returned at
     /// `written` and whose data a device error has hit (G-20): its open file was told before, or
-    /// another one was told before it was opened. `asking` are the calls in flight that may be told.
+    /// another one was told before it was opened. `asking` are the calls in flight that may be
+    /// told.
     pub(crate) fn excused(
         &self,
         calls: &Calls,

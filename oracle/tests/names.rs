@@ -1,5 +1,5 @@
-//! Histories in which names come and go: what is seen by a name, and which file a call that overlaps
-//! a create or an unlink acts on. The language is that of `script`.
+//! Histories in which names come and go: what is seen by a name, and which file a call that
+//! overlaps a create or an unlink acts on. The language is that of `script`.
 mod common;
 mod script;
 

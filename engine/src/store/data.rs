@@ -49,9 +49,9 @@ impl Store {
         self.space.reserve(data_blocks + self.metadata_for(data_blocks), Urgency::Ordinary)
     }
 
-    /// Promises what the trees may grow by when so many neighbouring blocks become written that were
-    /// not, checksums and a cut extent included: out of what is kept for deletions, if there is no
-    /// more.
+    /// Promises what the trees may grow by when so many neighbouring blocks become written that
+    /// were not, checksums and a cut extent included: out of what is kept for deletions, if there
+    /// is no more.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -232,8 +232,8 @@ impl Store {
         self.space.blocks()
     }
 
-    /// Keeps as many blocks as a deletion in each tree takes, with some for the growth of trees, and
-    /// as many as a completion does.
+    /// Keeps as many blocks as a deletion in each tree takes, with some for the growth of trees,
+    /// and as many as a completion does.
     pub(super) fn keep_for_deletions(&self) {
         let deletion: u64 = self.trees.iter().map(BTree::blocks_per_change).sum();
         self.space.keep(deletion + GROWTH_BLOCKS, self.completion_blocks(1));
