@@ -278,11 +278,11 @@ impl Fs {
             return Ok(false);
         }
         let run = extent.run();
-        if self.store().was_shared(run) {
-            return Ok(false); // a crash would bring the other reference back
-        }
         let references = self.store().references(task, run)?;
-        Ok(references.iter().all(|&(_, count)| count == 1))
+        let is_single = references.iter().all(|&(_, count)| count == 1);
+        // A crash would bring another reference back that went while the tree was waited for: so
+        // this is asked last.
+        Ok(is_single && !self.store().was_shared(run))
     }
 
     /// Gives a hole an unwritten block at once, as mounts without delayed allocation do. Under EXT

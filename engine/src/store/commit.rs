@@ -141,7 +141,7 @@ impl Store {
             // Only after the commit is durable, and before anybody may use the blocks again.
             task.site(&DISCARD, RUNNING, Access::Io)?;
             let mut bios: Vec<Bio> = Vec::new();
-            for run in self.space.pinned_runs() {
+            for run in self.space.discardable_runs() {
                 let count = run.len_blocks as u32;
                 let request = Request::Discard { device: DeviceId(0), block: run.block, count };
                 bios.push(task.submit(request, Note { tag: run.block, what: "discard" })?);

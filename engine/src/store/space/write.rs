@@ -110,9 +110,12 @@ impl Space {
         Written { contents, root: state.root }
     }
 
-    /// What the transaction freed, as runs in ascending order.
-    pub(crate) fn pinned_runs(&self) -> Vec<Run> {
-        let mut blocks = self.state.borrow().pinned.clone();
+    /// What the transaction freed and nobody is reading, as runs in ascending order: what may
+    /// be discarded.
+    pub(crate) fn discardable_runs(&self) -> Vec<Run> {
+        let state = self.state.borrow();
+        let unread = state.pinned.iter().copied().filter(|&block| !state.is_read(block));
+        let mut blocks: Vec<u64> = unread.collect();
         blocks.sort_unstable();
         let mut runs: Vec<Run> = Vec::new();
         for block in blocks {
