@@ -59,4 +59,8 @@ pub mod kind {
     pub const WORK: u8 = 105;
     /// A name: `a` is the directory, `b` the hash of the name.
     pub const NAME: u8 = 106;
+    /// The buffers of a block: `a` is the device, `b` the block.
+    pub const BUFFER: u8 = 107;
+    /// The tags of dirty buffers.
+    pub const BUFFER_TAGS: u8 = 108;
 }

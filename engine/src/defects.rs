@@ -265,6 +265,97 @@ defects! {
         breaks: "After a crash its halves may be of two commits.",
         source: "Rule B-2 of races.md §7.3.",
     }
+    EbReadNoTreeRefRecheck {
+        name: "eb-read-no-tree-ref-recheck",
+        family: MetadataBuffer,
+        change: "Lockless lookups, and a read that does not make sure of the cache's reference.",
+        breaks: "Reclaim lets go of a buffer, whose last user then frees it while it is read.",
+        source: "Linux 6bf9cd2eed9a; thread 001.",
+    }
+    EbDirtyCheckBeforeBit {
+        name: "eb-dirty-check-before-bit",
+        family: MetadataBuffer,
+        change: "The cache's reference is looked at, without a lock, before the dirty bit is set.",
+        breaks: "Reclaim lets go of the buffer in between; its change is lost with the last user.",
+        source: "Step SD1 before SD2 in races.md §2.",
+    }
+    EbDirtyBitBeforeCheck {
+        name: "eb-dirty-bit-before-check",
+        family: MetadataBuffer,
+        change: "The dirty bit is set first, and the cache's reference looked at without a lock.",
+        breaks: "As with the other order: reclaim had looked for the bit before it was set.",
+        source: "Litmus L2.3 of races.md §2.",
+    }
+    EbReleaseIgnoresDirty {
+        name: "eb-release-ignores-dirty",
+        family: MetadataBuffer,
+        change: "Reclaim looks at pages under IO and at writeback only.",
+        breaks: "A change that was not written is gone.",
+        source: "Invariant I3 of races.md §2; thread 001.",
+    }
+    EbReleaseCheckThenClearUnlocked {
+        name: "eb-release-check-then-clear-unlocked",
+        family: MetadataBuffer,
+        change: "Reclaim gives the lock back between looking at a buffer and letting go of it.",
+        breaks: "A buffer that was taken into use in between loses the cache's reference.",
+        source: "Linux 594831c4b232; thread 001.",
+    }
+    EbDirtyToWritebackGap {
+        name: "eb-dirty-to-writeback-gap",
+        family: MetadataBuffer,
+        change: "Writeback takes its reference without a lock, and swaps its bits in two steps.",
+        breaks: "Reclaim finds neither bit and lets go of the buffer, which is freed under IO.",
+        source: "Thread 001: the gap against which the disputed hunk guards.",
+    }
+    EbWritebackClearedBeforeIoPages {
+        name: "eb-writeback-cleared-before-io-pages",
+        family: MetadataBuffer,
+        change: "Writeback counts as over when the first page ends, not the last.",
+        breaks: "The next write sets the count of pages, and the late end is counted as its own.",
+        source: "Thread 001.",
+    }
+    EbDoubleRead {
+        name: "eb-double-read",
+        family: MetadataBuffer,
+        change: "Who has waited for the pages does not look again whether there is anything to read.",
+        breaks: "A buffer is read a second time, upon content that is in use or was changed.",
+        source: "Linux ef1e68236b91.",
+    }
+    EbStaleFreeRace {
+        name: "eb-stale-free-race",
+        family: MetadataBuffer,
+        change: "A lockless lookup does not wait for whoever frees a stale buffer.",
+        breaks: "The finder takes the cache's reference for granted, which the freer takes away.",
+        source: "Step FE3 in races.md §2; Linux 594831c4b232.",
+    }
+    EbAttachPrivateUnlocked {
+        name: "eb-attach-private-unlocked",
+        family: MetadataBuffer,
+        change: "A page becomes a buffer's without the lock under which its last owner lets go of it.",
+        breaks: "The page of the new buffer belongs to none.",
+        source: "Linux f3a5367c679d.",
+    }
+    EbWriteErrorEvicted {
+        name: "eb-write-error-evicted",
+        family: MetadataBuffer,
+        change: "A failed write is noted in its buffer only.",
+        breaks: "Once the buffer is reclaimed, a commit succeeds without what could not be written.",
+        source: "Linux 656f30dba7ab.",
+    }
+    EbLookupZeroRef {
+        name: "eb-lookup-zero-ref",
+        family: MetadataBuffer,
+        change: "A lookup takes a reference also where there is none any more.",
+        breaks: "The finder uses a buffer that is being freed.",
+        source: "Linux ee10f6fcdb96, in XFS.",
+    }
+    EbNoRefsLock {
+        name: "eb-no-refs-lock",
+        family: MetadataBuffer,
+        change: "References and bits of buffers change without any lock.",
+        breaks: "Reclaim lets go of buffers that became dirty, or began to be written, meanwhile.",
+        source: "Thread 001: killing the refs_lock.",
+    }
 }
 
 impl Defect {

@@ -7,6 +7,7 @@
 //! Architecture invariant: nothing here reaches time, randomness, threads or IO but through the
 //! machine, and nothing knows programs or oracles.
 
+pub mod buffers;
 pub mod check;
 pub mod checkers;
 pub mod classes;

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::options::ImageOptions;
-use crate::store::Store;
+use crate::store::{Store, region};
 use machine::disk::{Data, Note, Request};
 use machine::{Bio, Block, DeviceId, Task};
 
@@ -26,10 +26,23 @@ pub fn mkfs(task: &Task, options: &ImageOptions) -> Result<()> {
             poison(task, device as u8, blocks)?;
         }
     }
+    write_nodes(task, options.buffers)?;
     store.create_root(task)?;
     store.commit(task)?;
     store.write_second_super(task)?;
     store.flush_devices(task)
+}
+
+/// Bare nodes of version 0.
+fn write_nodes(task: &Task, count: u8) -> Result<()> {
+    for node in 0..count {
+        let block = region::block_of(node);
+        let write = Request::write(DeviceId(0), block, region::encode(node, 0));
+        let bio = task.submit(write, Note { tag: block, what: "bare node" })?;
+        let failed = |_| Error::Io { device: 0, block, what: "write a bare node" };
+        bio.wait(task)?.map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// Lets each block of a device hold content that names it.

@@ -21,6 +21,9 @@ pub const LEAF_MAX: u16 = 192;
 /// The greatest number of log trees.
 pub const LOG_TREES_MAX: u8 = 4;
 
+/// The greatest number of bare nodes of an image.
+pub const BARE_NODES_MAX: u8 = 8;
+
 /// What is fixed when an image is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageOptions {
@@ -36,6 +39,8 @@ pub struct ImageOptions {
     pub logdev: bool,
     /// Log trees: 1..=4. Files are spread over them by inode number.
     pub log_trees: u8,
+    /// Bare nodes, which no tree owns, for programs to read and modify: 0..=8.
+    pub buffers: u8,
     /// Whether mkfs fills every block with poison that names it.
     pub poison: bool,
     /// What the identity of the image is derived from, besides the other options.
@@ -51,6 +56,7 @@ impl Default for ImageOptions {
             leaf: 0,
             logdev: false,
             log_trees: 1,
+            buffers: 0,
             poison: true,
             seed: 0,
         }
@@ -71,6 +77,7 @@ impl ImageOptions {
             "leaf" => self.leaf = number(key, value, LEAF_MIN.into(), LEAF_MAX.into())? as u16,
             "logdev" => self.logdev = switch(key, value)?,
             "log_trees" => self.log_trees = number(key, value, 1, LOG_TREES_MAX.into())? as u8,
+            "buffers" => self.buffers = number(key, value, 0, BARE_NODES_MAX.into())? as u8,
             "poison" => self.poison = switch(key, value)?,
             "seed" => self.seed = number(key, value, 0, u64::MAX)?,
             _ => return Err(Error::bad_input("an image option", key)),
@@ -87,6 +94,7 @@ impl ImageOptions {
         if self.leaf != 0 {
             in_range("leaf", self.leaf.into(), LEAF_MIN.into(), LEAF_MAX.into())?;
         }
+        in_range("buffers", self.buffers.into(), 0, BARE_NODES_MAX.into())?;
         in_range("log_trees", self.log_trees.into(), 1, LOG_TREES_MAX.into())
     }
 
@@ -163,6 +171,11 @@ pub struct MountOptions {
     pub discard: bool,
     /// The fsync protocol.
     pub fsync: FsyncProtocol,
+    /// Historical: references to buffers are taken and given back without their lock, where that is
+    /// safe (FE2, FE4, FR1, WE1 of races.md §2).
+    pub eb_fast_path: bool,
+    /// Historical: writing a buffer makes sure of the cache's reference, too (WE7b).
+    pub eb_hunk: bool,
 }
 
 impl Default for MountOptions {
@@ -178,6 +191,8 @@ impl Default for MountOptions {
             reclaimer: 1,
             discard: false,
             fsync: FsyncProtocol::P0,
+            eb_fast_path: false,
+            eb_hunk: false,
         }
     }
 }
@@ -199,6 +214,8 @@ impl MountOptions {
             "reclaimer" => self.reclaimer = number(key, value, 0, u32::MAX.into())? as u32,
             "discard" => self.discard = switch(key, value)?,
             "fsync" => self.fsync = parse_fsync(value)?,
+            "eb_fast_path" => self.eb_fast_path = switch(key, value)?,
+            "eb_hunk" => self.eb_hunk = switch(key, value)?,
             _ => return Err(Error::bad_input("a mount option", key)),
         }
         Ok(())

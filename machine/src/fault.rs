@@ -34,6 +34,8 @@ pub enum FaultKind {
     Panic,
     /// The code under test reported a broken invariant.
     Invariant,
+    /// The code under test touched an object that it had freed.
+    UseAfterFree,
 }
 
 impl FaultKind {
@@ -47,6 +49,7 @@ impl FaultKind {
             FaultKind::FaultUnderLock => "fault-under-lock",
             FaultKind::Panic => "panic",
             FaultKind::Invariant => "invariant",
+            FaultKind::UseAfterFree => "use-after-free",
         }
     }
 }

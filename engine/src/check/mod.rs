@@ -23,6 +23,7 @@ use crate::store::items::RefsItem;
 use crate::store::key::{Key, Kind, Tree};
 use crate::store::mount::check_devices;
 use crate::store::nodes::node::Capacity;
+use crate::store::region;
 use crate::store::space::{FIRST_BLOCK, Space};
 use crate::store::superblock::Superblock;
 use crate::types::Run;
@@ -46,6 +47,7 @@ pub fn check(task: &Task) -> Result<CheckReport> {
     let superblock = superblock(&mut image, &mut report)?;
     check_devices(task.machine(), &superblock)?;
     let mut checker = Checker { image, report, superblock };
+    checker.bare_nodes();
     checker.files();
     let records = checker.refs();
     checker.logs();
@@ -75,7 +77,7 @@ fn superblock(image: &mut Image<'_>, report: &mut CheckReport) -> Result<Superbl
             report.add(ProblemKind::SuperDamaged, slot as u64, message);
         }
     }
-    let run = Run::new(0, FIRST_BLOCK);
+    let run = Run::new(0, FIRST_BLOCK + u64::from(newest.image.buffers));
     image.claims.push(Claim { run, user: User::Metadata });
     Ok(newest)
 }
@@ -87,6 +89,17 @@ impl Checker<'_> {
         let capacity = Capacity::new(self.superblock.image.leaf);
         let (image, report) = (&mut self.image, &mut self.report);
         TreeWalk { image, report, tree, device: 0, capacity }.walk(&root, visit);
+    }
+
+    /// Bare nodes: each half is some version.
+    fn bare_nodes(&mut self) {
+        for node in 0..self.superblock.image.buffers {
+            let block = region::block_of(node);
+            let Some(content) = self.image.read(0, block) else { continue };
+            if let Err(error) = region::decode(node, &content) {
+                self.report.add(ProblemKind::BareNodeDamaged, block, error.to_string());
+            }
+        }
     }
 
     /// The FS tree, and the checksums of what it says is written.

@@ -29,6 +29,7 @@ macro_rules! kinds {
 
 kinds! {
     SuperDamaged = "super-damaged", "A superblock copy is neither valid nor of another kind.";
+    BareNodeDamaged = "bare-node-damaged", "A half of a bare node is no version of it.";
     NodeUnreadable = "node-unreadable", "A tree node does not decode, or lies beyond its device.";
     NodeDigest = "node-digest", "A tree node is not the content that its parent points to.";
     NodeMisplaced = "node-misplaced", "A tree node belongs to another block, tree or generation.";

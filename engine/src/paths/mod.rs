@@ -14,6 +14,7 @@ pub mod fault;
 pub mod fsync;
 pub mod holes;
 pub mod namespace;
+pub mod nodes;
 pub mod orphans;
 pub mod punch;
 pub mod read;

@@ -38,17 +38,24 @@ impl Store {
         task.site(&BEGIN, RUNNING, Access::Acquire)?;
         let closed = self.transaction.close(task)?; // TXC.1 to TXC.4
         self.check_alive()?;
-        let result = if self.is_dirty() {
-            self.commit_closed(task)
-        } else {
-            // B-4: data overwritten in place needs its barrier all the same.
-            self.flush_devices(task)
-        };
+        let result = self.commit_changes(task);
         if result.as_ref().is_err_and(|error| !error.is_stopped()) {
             self.abort();
         }
         drop(closed); // TXC.8
         result
+    }
+
+    fn commit_changes(&self, task: &Task) -> Result<()> {
+        // B-3, E-6: what is written in place goes first, so that its errors forbid the rest.
+        if self.buffers.is_used() {
+            self.buffers.write_all(task)?;
+        }
+        if self.is_dirty() {
+            return self.commit_closed(task);
+        }
+        // B-4: data overwritten in place needs its barrier all the same.
+        self.flush_devices(task)
     }
 
     /// Whether a commit has anything to write.

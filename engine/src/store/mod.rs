@@ -15,6 +15,7 @@
 
 pub mod items;
 pub mod key;
+pub mod region;
 pub mod space;
 
 pub(crate) mod nodes;
@@ -42,6 +43,7 @@ pub use transaction::{Handle, Join, OBJECT_TRANSACTION, PENDING, TX, TXCW};
 pub use tree::NODE;
 pub use writes::Writes;
 
+use crate::buffers::{Buffers, Rules};
 use crate::defects::Defects;
 use crate::error::{Error, Result};
 use crate::options::MountOptions;
@@ -63,6 +65,8 @@ pub struct Store {
     options: MountOptions,
     nodes: Rc<Nodes>,
     space: Rc<Space>,
+    /// Blocks of device 0 that are written in place.
+    buffers: Rc<Buffers>,
     /// FS, CSUM, REFS.
     trees: [BTree; 3],
     logs: LogTrees,
@@ -98,6 +102,12 @@ impl Store {
     /// Switches defects on, before anything is changed.
     pub fn set_defects(&self, defects: Defects) {
         self.defects.set(defects);
+        self.buffers.set_rules(Rules::new(&self.options, defects));
+    }
+
+    /// The buffers of blocks that are written in place.
+    pub fn buffers(&self) -> &Rc<Buffers> {
+        &self.buffers
     }
 
     /// The superblock that is on the medium.

@@ -11,6 +11,7 @@ use super::superblock::{Superblock, uuid_of};
 use super::transaction::Transaction;
 use super::tree::BTree;
 use super::{BlockPtr, InodeItem, Join, Root, SUPER, Store, Tree};
+use crate::buffers::{Buffers, Rules};
 use crate::defects::Defects;
 use crate::error::{Error, Result};
 use crate::options::{ImageOptions, MountOptions};
@@ -46,7 +47,7 @@ impl Store {
     /// A store in memory over an image that holds nothing yet.
     pub(crate) fn format(machine: &Machine, image: &ImageOptions) -> Result<Store> {
         image.check()?;
-        let space = Space::format(machine, image.blocks);
+        let space = Space::format(machine, image);
         let superblock = Superblock {
             image: *image,
             uuid: uuid_of(image),
@@ -88,6 +89,7 @@ impl Store {
             aborted: Cell::new(false),
             defects: Cell::new(Defects::NONE),
             unshared: RefCell::default(),
+            buffers: Buffers::new(machine, 0, Rules::new(options, Defects::NONE)),
             nodes,
             space,
         };

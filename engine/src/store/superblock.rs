@@ -5,7 +5,8 @@
 //!   0 magic "PFAILFS\0"   8 version u32 = 1   12 flags u32   16 uuid [u8; 16]
 //!  32 sequence u64       40 generation u64    48 blocks u64  56 log_blocks u64
 //!  64 free u64           72 next_ino u64      80 leaf u16    82 log_trees u8   83 log_device u8
-//!  84 reserved u32 = 0   88 fs root 49       137 csum root 49     186 refs root 49
+//!  84 buffers u8         85 reserved [u8; 3] = 0
+//!  88 fs root 49       137 csum root 49     186 refs root 49
 //! 235 space root pointer 48                  283 log root pointer 48 (block 0 and generation 0:
 //! none) 331 reserved = 0      480 BLAKE3 of bytes 0..480
 //! ```
@@ -20,7 +21,7 @@ use super::key::{BlockPtr, Root};
 use super::nodes::node::LEVEL_MAX;
 use super::space::FIRST_BLOCK;
 use crate::error::{Error, Result};
-use crate::options::{ImageOptions, LEAF_MAX, LEAF_MIN, LOG_TREES_MAX};
+use crate::options::{BARE_NODES_MAX, ImageOptions, LEAF_MAX, LEAF_MIN, LOG_TREES_MAX};
 use crate::types::{COUNT_MAX, Ino, SECTOR_BYTES};
 use machine::Block;
 use std::rc::Rc;
@@ -104,7 +105,8 @@ impl Superblock {
         writer.u16(self.image.leaf);
         writer.u8(self.image.log_trees);
         writer.u8(self.log.map_or(0, |log| log.device));
-        writer.u32(0);
+        writer.u8(self.image.buffers);
+        writer.bytes(&[0; 3]);
         self.roots.iter().for_each(|root| root.write(&mut writer));
         self.space.write(&mut writer);
         self.log.map_or(BlockPtr::default(), |log| log.ptr).write(&mut writer);
@@ -167,7 +169,7 @@ impl Superblock {
         let (blocks, _log_blocks) = (reader.u64()?, reader.u64()?);
         let (free_blocks, next_ino) = (reader.u64()?, reader.u64()?);
         let (leaf, log_trees, log_device) = (reader.u16()?, reader.u8()?, reader.u8()?);
-        let _reserved = reader.u32()?;
+        let (buffers, _reserved) = (reader.u8()?, reader.bytes(3)?);
         let roots = [Root::read(reader)?, Root::read(reader)?, Root::read(reader)?];
         let space = BlockPtr::read(reader)?;
         let log = BlockPtr::read(reader)?;
@@ -178,6 +180,7 @@ impl Superblock {
             leaf,
             logdev: flags & LOGDEV != 0,
             log_trees,
+            buffers,
             poison: false,
             seed: 0,
         };
@@ -207,6 +210,9 @@ impl Superblock {
         }
         if !(1..=LOG_TREES_MAX).contains(&image.log_trees) {
             return Err("an impossible number of log trees");
+        }
+        if image.buffers > BARE_NODES_MAX {
+            return Err("an impossible number of bare nodes");
         }
         if self.log.is_some_and(|log| log.device > u8::from(image.logdev)) {
             return Err("a log on a device that the image does not have");

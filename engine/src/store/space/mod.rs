@@ -16,7 +16,7 @@ mod places;
 mod write;
 
 use crate::error::{Error, Result};
-use crate::options::AllocPolicy;
+use crate::options::{AllocPolicy, ImageOptions};
 use crate::store::key::BlockPtr;
 use crate::types::Run;
 use bitmap::Bitmap;
@@ -147,8 +147,9 @@ enum Pick {
 }
 
 impl Space {
-    /// The map of a device on which only the superblocks are in use.
-    pub(crate) fn format(machine: &Machine, blocks: u64) -> Rc<Space> {
+    /// The map of a device on which only the superblocks and the bare nodes are in use.
+    pub(crate) fn format(machine: &Machine, image: &ImageOptions) -> Rc<Space> {
+        let blocks = image.blocks;
         let space = Space::open(machine, blocks, BlockPtr::default(), blocks, AllocPolicy::Lowest);
         {
             let mut state = space.state.borrow_mut();
@@ -161,7 +162,8 @@ impl Space {
                 state.maps[map] = Some(bitmap);
             }
             state.top = space.empty_top();
-            (0..FIRST_BLOCK).for_each(|block| state.allocate(block));
+            let taken = FIRST_BLOCK + u64::from(image.buffers);
+            (0..taken).for_each(|block| state.allocate(block));
         }
         space
     }
