@@ -14,7 +14,7 @@ use engine::defects::Defects;
 use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, RoundRobin, Tempered};
 use machine::disk::{Op, Rule};
 use machine::{Chooser, Config, End, Kind, Machine, Moment, Stopped, Task, TaskId};
-use oracle::operation::{OpId, Operation, Outcome, PathId, Span, TaskIndex};
+use oracle::operation::{NodeId, OpId, Operation, Outcome, PathId, Span, TaskIndex};
 use oracle::{CallId, Oracle, Promises};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -269,6 +269,11 @@ impl Executor {
                 inside.perform(&mut worker, TaskIndex(0), OpId(id), &read)?;
                 id += 1;
             }
+            for node in (0..inside.program.image.buffers).map(NodeId) {
+                let read = Operation::NodeRead { node };
+                inside.perform(&mut worker, TaskIndex(0), OpId(id), &read)?;
+                id += 1;
+            }
             inside.perform(&mut worker, TaskIndex(0), OpId(id), &Operation::List)?;
             let sync = Operation::Sync;
             let call = inside.invoke(task, TaskIndex(0), OpId(id + 1), &sync);
@@ -444,7 +449,8 @@ pub fn defects(program: &Program) -> Result<Defects, String> {
 
 /// What the engine promises on an image of these knobs.
 pub fn promises(program: &Program) -> Promises {
-    if program.image.datacow { Promises::strict() } else { Promises::in_place() }
+    let promises = if program.image.datacow { Promises::strict() } else { Promises::in_place() };
+    Promises { bare_nodes: program.image.buffers, ..promises }
 }
 
 /// What the executor needs of a mounted file system to look at it from outside.

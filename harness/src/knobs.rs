@@ -5,9 +5,19 @@ use engine::options::{self, ImageOptions, MountOptions};
 
 /// The options of an image. Campaign images are full of poison that names its block.
 pub fn image_options(knobs: &ImageKnobs) -> ImageOptions {
-    let ImageKnobs { blocks, datasum, datacow, leaf, logdev, log_trees } = *knobs;
+    let ImageKnobs { blocks, datasum, datacow, leaf, logdev, log_trees, buffers } = *knobs;
     let blocks = u64::from(blocks);
-    ImageOptions { blocks, datasum, datacow, leaf, logdev, log_trees, poison: true, seed: 0 }
+    ImageOptions {
+        blocks,
+        datasum,
+        datacow,
+        leaf,
+        logdev,
+        log_trees,
+        buffers,
+        poison: true,
+        seed: 0,
+    }
 }
 
 /// The options of a mount.
@@ -33,6 +43,8 @@ pub fn mount_options(knobs: &MountKnobs) -> MountOptions {
         fsync: match knobs.fsync {
             FsyncProtocol::P0 => options::FsyncProtocol::P0,
         },
+        eb_fast_path: knobs.eb_fast_path,
+        eb_hunk: knobs.eb_hunk,
     }
 }
 

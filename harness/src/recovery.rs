@@ -277,6 +277,10 @@ impl Session {
             let path = PathId(index as u8);
             seen.push(FileSeen { path, size: stat.size, nlink: stat.nlink, blocks });
         }
+        for node in 0..self.program.image.buffers {
+            let versions = fs.node_read(task, node).map(|halves| halves.map(OpId));
+            seen.nodes.push(versions.map_err(|error| errno(&error)));
+        }
         Ok(seen)
     }
 

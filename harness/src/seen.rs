@@ -3,7 +3,7 @@
 use machine::Block;
 use oracle::View;
 use oracle::content::{BlockHash, hash_block, is_filled};
-use oracle::operation::{BLOCK_BYTES, Errno, PathId};
+use oracle::operation::{BLOCK_BYTES, Errno, NodeId, OpId, PathId};
 use std::rc::Rc;
 
 /// A recovered file system as a reader saw it.
@@ -11,6 +11,8 @@ use std::rc::Rc;
 pub struct Seen {
     names: Vec<PathId>,
     files: Vec<FileSeen>,
+    /// The versions of the halves of each bare node.
+    pub nodes: Vec<Result<[OpId; 2], Errno>>,
 }
 
 /// One file of it.
@@ -60,6 +62,7 @@ impl Seen {
         let same_block =
             |path, block| self.block_hash(path, block) == other.block_hash(path, block);
         self.names == other.names
+            && self.nodes == other.nodes
             && self.files.iter().zip(&other.files).all(|(mine, theirs)| {
                 mine.size == theirs.size
                     && mine.nlink == theirs.nlink
@@ -94,6 +97,10 @@ impl View for Seen {
             Ok(Some(content)) => *out = *content.bytes(),
             _ => out.fill(0),
         }
+    }
+
+    fn node(&self, node: NodeId) -> Option<Result<[OpId; 2], Errno>> {
+        self.nodes.get(usize::from(node.0)).copied()
     }
 
     fn read_error(&self, path: PathId, block: u64) -> Option<Errno> {

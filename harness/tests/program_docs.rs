@@ -34,20 +34,23 @@ fn the_operations_of_the_page_are_those_of_the_code() {
     let row = |shape: &harness::program::syntax::Shape| {
         let mut line = shape.word.to_owned();
         for arg in shape.args {
-            line += match arg {
+            let part = match arg {
                 Arg::Path => " F",
                 Arg::Target => " G",
                 Arg::Map => " M",
                 Arg::Offset | Arg::Other => " OFFSET",
                 Arg::Len => " LEN",
                 Arg::Size => " SIZE",
-                Arg::Word("to") => " to",
-                Arg::Word("from") => " from",
-                Arg::Word(_) => " into",
+                Arg::Node => " N",
+                Arg::Word(word) => {
+                    line += " ";
+                    word
+                }
                 Arg::Fill => " [fill=0xNN]",
                 Arg::Sync => " [sync]",
                 Arg::Keep => " [keep]",
             };
+            line += part;
         }
         format!("| `{line}` | {} |", shape.doc)
     };

@@ -200,7 +200,7 @@ fn misspelled_words_are_explained() {
     refuses_body(
         "image datasums=on\n",
         "line 2, column 7: found `datasums=on`, expected key=value with the key blocks, datasum, \
-         datacow, leaf, logdev or log_trees; did you mean `datasum`?",
+         datacow, leaf, logdev, log_trees or buffers; did you mean `datasum`?",
     );
     refuses_body(
         "mount alloc=lowes\n",

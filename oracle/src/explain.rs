@@ -56,6 +56,12 @@ pub(crate) fn describe(op: &Op, id: OpId) -> String {
         Op::Holes { .. } => "holes",
         Op::Stat { .. } => "stat",
         Op::List => "list",
+        Op::NodeRead { .. } => "node read",
+        Op::NodeReadahead { .. } => "node readahead",
+        Op::NodeModify { .. } => "node modify",
+        Op::NodeWrite => "node write",
+        Op::NodeReclaim { .. } => "node reclaim",
+        Op::NodeNew { .. } => "node new",
     };
     format!("{verb} #{}", id.0)
 }

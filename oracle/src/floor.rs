@@ -25,6 +25,8 @@ pub enum DeviceErrorPlace {
     },
     /// Some data of a file.
     File(PathId),
+    /// Bare nodes.
+    Nodes,
     /// Metadata, or unknown.
     Unknown,
 }
@@ -69,10 +71,11 @@ impl Oracle {
         if !error.write {
             return;
         }
+        self.nodes.lossy |= error.place == DeviceErrorPlace::Nodes;
         let (path, block) = match error.place {
             DeviceErrorPlace::Block { path, block } => (Some(path), Some(block)),
             DeviceErrorPlace::File(path) => (Some(path), None),
-            DeviceErrorPlace::Unknown => (None, None),
+            DeviceErrorPlace::Nodes | DeviceErrorPlace::Unknown => (None, None),
         };
         self.errors.broken |= path.is_none();
         // A name may have changed hands while the write was in flight: all its files are hit.

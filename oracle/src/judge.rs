@@ -1,7 +1,7 @@
 //! The judge: what a recovered target shows after a cut.
 //!
-//! *Verified*: names, link counts, sizes, and every block below the size, each against what is
-//! durable and what may have happened before the cut.
+//! *Verified*: names, link counts, sizes, every block below the size, and bare nodes, each against
+//! what is durable and what may have happened before the cut.
 //! *Not verified, because* the states of different blocks, sizes and names are judged apart: an
 //! unsynced rewrite of one block may survive and that of another not, and no file system promises
 //! an order between files that nobody synced (tier "ordered metadata").
@@ -39,7 +39,7 @@ impl Oracle {
                 self.ghost(path, "which no call ever used")?;
             }
         }
-        Ok(())
+        self.judge_nodes(cut, seen)
     }
 
     fn judge_name(

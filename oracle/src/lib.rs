@@ -15,6 +15,7 @@
 //! | `call`, `file`, `namespace` | what the calls did to what |
 //! | `history`, `version`, `query` | the states that may be |
 //! | `model`, `attach`, `settle`, `floor` | events: invocation, return, durability |
+//! | `nodes` | bare nodes: a small model of their own |
 //! | `results`, `holes`, `errors`, `direct`, `judge`, `explain` | the checks |
 mod attach;
 mod call;
@@ -30,6 +31,7 @@ mod holes;
 mod judge;
 mod model;
 mod namespace;
+mod nodes;
 pub mod operation;
 mod promises;
 mod query;

@@ -9,6 +9,7 @@ use crate::floor::DeviceErrors;
 use crate::guarantee::guarantee;
 use crate::history::Mask;
 use crate::namespace::{Mappings, Names};
+use crate::nodes::Nodes;
 use crate::operation::{Errno, MapId, OpId, Operation, Outcome, PathId, TaskIndex};
 use crate::promises::Promises;
 use crate::query::{ARENA_START, Place};
@@ -25,6 +26,7 @@ pub struct Oracle {
     pub(crate) files: Files,
     pub(crate) names: Names,
     pub(crate) mappings: Mappings,
+    pub(crate) nodes: Nodes,
     /// Calls in flight, oldest first.
     pub(crate) open: Vec<CallId>,
     pub(crate) errors: DeviceErrors,
@@ -55,6 +57,7 @@ impl Oracle {
             files: Files::default(),
             names: Names::default(),
             mappings: Mappings::default(),
+            nodes: Nodes::default(),
             open: Vec::new(),
             errors: DeviceErrors::default(),
             generation: 1,
@@ -77,6 +80,7 @@ impl Oracle {
         self.files.clear();
         self.names.clear();
         self.mappings.clear();
+        self.nodes.clear();
         self.open.clear();
         self.errors = DeviceErrors::default();
         self.generation = 1;
@@ -130,6 +134,7 @@ impl Oracle {
             len: 0,
         });
         self.attach_call(call);
+        self.nodes.attach(call, op);
         self.open.push(call);
         call
     }

@@ -19,6 +19,11 @@ pub struct PathId(pub u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapId(pub u8);
 
+/// The number of a bare node: a block of metadata that no tree owns, with which programs put the
+/// cache of such blocks to the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u8);
+
 /// The position of an operation in its program, stable over an execution: it numbers the bytes
 /// that the operation writes. Operations are numbered from 1 in program order (setup, tasks,
 /// after).
@@ -148,6 +153,19 @@ pub enum Operation {
     Stat { path: PathId },
     /// The names in the root directory.
     List,
+    /// The versions of a bare node's halves. EOPNOTSUPP where there are none, EINVAL for one that is
+    /// not there; so are all below.
+    NodeRead { node: NodeId },
+    /// Begin to read a bare node.
+    NodeReadahead { node: NodeId },
+    /// Make a bare node of this operation's version.
+    NodeModify { node: NodeId },
+    /// Write dirty bare nodes and wait (promises nothing).
+    NodeWrite,
+    /// Drop a bare node from memory if it is clean and not in use (promises nothing).
+    NodeReclaim { node: NodeId },
+    /// Give the block of a bare node up and take it into use again, of this operation's version.
+    NodeNew { node: NodeId },
 }
 
 /// The error numbers that operations return, by their POSIX names.
@@ -189,6 +207,8 @@ pub enum Value {
     Holes(Vec<HoleRun>),
     /// A stat.
     Stat { size: u64, nlink: u32 },
+    /// The operations that a bare node's halves are of; 0 for the new image.
+    Versions([OpId; 2]),
     /// Names, sorted by path id; a name that is not of the program is reported by the target itself
     /// as an error.
     Names(Vec<PathId>),

@@ -78,6 +78,8 @@ pub struct Promises {
     pub has_fallocate: bool,
     /// The largest size of a file in bytes; EFBIG beyond (G-7).
     pub max_file_bytes: u64,
+    /// Bare nodes, numbered from 0 (G-28).
+    pub bare_nodes: u8,
 }
 
 impl Promises {
@@ -101,6 +103,7 @@ impl Promises {
             has_clone: true,
             has_fallocate: true,
             max_file_bytes: i64::MAX as u64,
+            bare_nodes: 0,
         }
     }
 

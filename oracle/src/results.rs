@@ -21,6 +21,9 @@ type Verdict = Result<(), Violation>;
 impl Oracle {
     /// Checks the result of a call that has just returned.
     pub(crate) fn check_result(&self, id: CallId, outcome: &Outcome) -> Verdict {
+        if crate::nodes::is_of_nodes(&self.calls[id].op) {
+            return self.check_node_result(id, outcome);
+        }
         let value = match outcome {
             Err(errno) if self.error_is_legal(id, *errno) => return Ok(()),
             Err(errno) => return self.wrong(id, &format!("failed with {errno:?}")),
@@ -66,7 +69,7 @@ impl Oracle {
     }
 
     /// A violation about the result of a call.
-    fn wrong(&self, id: CallId, what: &str) -> Verdict {
+    pub(crate) fn wrong(&self, id: CallId, what: &str) -> Verdict {
         let call = &self.calls[id];
         let message = format!("{} {what}", self.call_name(id));
         let mut violation = Violation::new(GuaranteeId::RESULTS, Kind::WrongResult, message);

@@ -3,7 +3,7 @@
 //! *Promises*: the judge asks for hashes first and for bytes only to explain or to judge sectors.
 //! *Must never know*: images, devices, or how recovery works.
 use crate::content::BlockHash;
-use crate::operation::{Errno, PathId};
+use crate::operation::{Errno, NodeId, OpId, PathId};
 
 /// A recovered target as a reader sees it. Paths are those of the program's table; a name that is
 /// not in the table is the target's to report. All answers must be stable during a judgement.
@@ -26,6 +26,11 @@ pub trait View {
 
     /// Why reading a block failed, where its hash is [`BlockHash::UNREADABLE`].
     fn read_error(&self, _path: PathId, _block: u64) -> Option<Errno> {
+        None
+    }
+
+    /// The versions of a bare node's halves; `None` if the target has no such nodes.
+    fn node(&self, _node: NodeId) -> Option<Result<[OpId; 2], Errno>> {
         None
     }
 }

@@ -304,6 +304,7 @@ impl Names {
 pub(super) fn clamp(kind: Kind, fields: &mut Fields) {
     fields.offset = fields.offset.min(limits::FILE_BYTES_MAX);
     fields.other = fields.other.min(limits::FILE_BYTES_MAX);
+    fields.node.0 = fields.node.0.min(limits::NODE_MAX as u8);
     let from =
         if kind.shape().has(Arg::Other) { fields.offset.max(fields.other) } else { fields.offset };
     fields.len = fields.len.min(limits::FILE_BYTES_MAX - from);

@@ -77,6 +77,9 @@ fn knobs<S: Source>(source: &mut S, mask: &SwarmMask, program: &mut Program) {
             (knob.set)(program, value);
         }
     }
+    if mask.nodes {
+        program.image.buffers = 2;
+    }
     let choosers = [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos, ChooserKind::Delay];
     let start = source.below(choosers.len() as u32) as usize;
     let allowed = |&chooser: &ChooserKind| mask.allows_chooser(chooser);
@@ -319,6 +322,7 @@ impl<'a, S: Source> Writer<'a, S> {
         match kind {
             Kind::Create => files.any(|file| !file.exists),
             Kind::Sync | Kind::Commit | Kind::List => true,
+            _ if kind.is_of_nodes() => true,
             Kind::Reap => self.in_flight[task % limits::TASKS_MAX],
             Kind::Dedupe => self.has_equal_ranges(),
             Kind::Read | Kind::DirectRead | Kind::AsyncRead | Kind::Clone => {
@@ -341,6 +345,9 @@ impl<'a, S: Source> Writer<'a, S> {
         }
         if shape.has(Arg::Map) {
             fields.map = self.map_id();
+        }
+        if shape.has(Arg::Node) {
+            fields.node.0 = self.source.pick(&[0, 0, 0, 1]);
         }
         if shape.has(Arg::Fill) {
             fields.fill = self.fill();

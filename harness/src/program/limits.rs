@@ -43,6 +43,8 @@ pub const KEPT_MAX: usize = 4096;
 pub const PREEMPTIONS_MAX: u64 = 64;
 /// The highest guarantee number.
 pub const GUARANTEE_MAX: u64 = 999;
+/// The highest number of a bare node.
+pub const NODE_MAX: u64 = 7;
 /// The highest device number.
 pub const DEVICE_MAX: u64 = 7;
 /// The highest operation number that a line may refer to.

@@ -246,6 +246,7 @@ fn change_argument(program: &mut Program, mask: &SwarmMask, dice: &mut Dice) -> 
         Arg::Offset => fields.offset = neighbour(fields.offset, dice),
         Arg::Len | Arg::Size => fields.len = neighbour(fields.len, dice),
         Arg::Other => fields.other = neighbour(fields.other, dice),
+        Arg::Node => fields.node.0 = dice.below(2) as u8,
         Arg::Fill => {
             fields.fill = match fields.fill {
                 Fill::Tag => Fill::Byte(dice.pick(&[0xaa, 0x55, 0])),
@@ -294,7 +295,8 @@ fn change_kind(program: &mut Program, _: &SwarmMask, dice: &mut Dice) -> bool {
     let (old, fields) = split(operation);
     let operands = |kind: Kind| {
         let shape = kind.shape();
-        [Arg::Path, Arg::Target, Arg::Map, Arg::Len].map(|arg| shape.has(arg))
+        let operands = [Arg::Path, Arg::Target, Arg::Map, Arg::Len, Arg::Node];
+        (kind.is_of_nodes(), operands.map(|arg| shape.has(arg)))
     };
     let alike: Vec<Kind> =
         Kind::all().filter(|&kind| kind != old && operands(kind) == operands(old)).collect();

@@ -110,6 +110,8 @@ pub struct ImageKnobs {
     pub logdev: bool,
     /// Log trees, which fsyncs of different files fill side by side.
     pub log_trees: u8,
+    /// Bare nodes.
+    pub buffers: u8,
 }
 
 /// Options of the mount.
@@ -135,6 +137,10 @@ pub struct MountKnobs {
     pub discard: bool,
     /// The protocol of fsync.
     pub fsync: FsyncProtocol,
+    /// References to buffers without their lock.
+    pub eb_fast_path: bool,
+    /// A write of a buffer makes sure of the cache's reference.
+    pub eb_hunk: bool,
 }
 
 /// Options of the machine.
@@ -298,6 +304,9 @@ pub static KNOBS: &[Knob] = &[
     knob!(Image image.logdev = 0, SWITCH, "The log on a device of its own.", |v| v != 0),
     knob!(Image image.log_trees = 1, number(1, 4, &[1, 2, 4, 4]),
         "Log trees, which fsyncs of different files fill side by side.", |v| v as u8),
+    knob!(Image image.buffers = 0, number(0, 8, &[0]),
+        "Bare nodes: blocks of metadata that no tree owns, for the operations on nodes.",
+        |v| v as u8),
     knob!(Mount mount.delalloc = 1, SWITCH,
         "Allocate space at writeback, not at write.", |v| v != 0),
     knob!(Mount mount.alloc = 0, Values::Word(&["lowest", "next", "reuse"]),
@@ -318,6 +327,10 @@ pub static KNOBS: &[Knob] = &[
     knob!(Mount mount.fsync = 0, Values::Word(&["p0"]),
         "The protocol of fsync; p0 excludes writers and waits for ordered extents.",
         |v| FSYNC[v as usize]),
+    knob!(Mount mount.eb_fast_path = 0, SWITCH,
+        "Historical: references to buffers are taken and given back without a lock.", |v| v != 0),
+    knob!(Mount mount.eb_hunk = 0, SWITCH,
+        "Historical: a write of a buffer makes sure that the cache refers to it.", |v| v != 0),
     knob!(Machine machine.chooser = 0,
         Values::Word(&["bytes", "random", "pct", "pos", "roundrobin", "delay"]),
         "Who takes the choices: the program's own, dice, random priorities, partial order \
@@ -340,6 +353,7 @@ impl Default for ImageKnobs {
             leaf: 0,
             logdev: false,
             log_trees: 1,
+            buffers: 0,
         }
     }
 }
@@ -357,6 +371,8 @@ impl Default for MountKnobs {
             reclaimer: 1,
             discard: false,
             fsync: FsyncProtocol::P0,
+            eb_fast_path: false,
+            eb_hunk: false,
         }
     }
 }

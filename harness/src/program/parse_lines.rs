@@ -1,6 +1,6 @@
 //! What may stand on each line of a program: operations, checks, moves, faults, verdicts.
 
-use oracle::operation::{Errno, Fill, MapId, OpId, Operation, PathId, Span, Sync};
+use oracle::operation::{Errno, Fill, MapId, NodeId, OpId, Operation, PathId, Span, Sync};
 
 use super::error::{Expected, Trouble};
 use super::fixup::clamp;
@@ -13,6 +13,9 @@ use super::{
 
 const WITHIN: Expected = Expected::Text("a range that ends within 4M");
 const KIND: Expected = Expected::Text("the kind of a violation, such as stale-data");
+
+/// What may follow `node`.
+const NODE_WORDS: &[&str] = &["read", "readahead", "modify", "write", "reclaim", "new"];
 
 /// The first row of the table of operations with this word.
 pub(super) fn operation_shape(word: Word<'_>) -> Option<(usize, &'static Shape)> {
@@ -37,11 +40,13 @@ impl<'a> Parser<'a> {
                 Arg::Offset => fields.offset = self.size(cursor, &mut last)?,
                 Arg::Len | Arg::Size => fields.len = self.size(cursor, &mut last)?,
                 Arg::Other => fields.other = self.size(cursor, &mut last)?,
+                Arg::Node => fields.node = NodeId(self.node(cursor)?),
                 Arg::Word(separator) => {
                     let expected = match *separator {
                         "to" => Expected::Word(&["to"]),
                         "from" => Expected::Word(&["from"]),
-                        _ => Expected::Word(&["into"]),
+                        "into" => Expected::Word(&["into"]),
+                        _ => Expected::Word(NODE_WORDS),
                     };
                     let word = cursor.need(expected)?;
                     if !word.is(separator) {
@@ -87,6 +92,12 @@ impl<'a> Parser<'a> {
             }
         }
         Ok(())
+    }
+
+    fn node(&mut self, cursor: &mut Cursor<'a>) -> Result<u8, Trouble> {
+        const MAX: u64 = limits::NODE_MAX;
+        let word = cursor.need(Expected::Number(0, MAX))?;
+        Ok(self.number(word, 0, MAX)? as u8)
     }
 
     fn path(&mut self, cursor: &mut Cursor<'a>) -> Result<PathId, Trouble> {
@@ -394,16 +405,16 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The kind of an operation line. Of two kinds with one first word, the one with a separator is
-/// meant where the separator stands.
-fn find_kind(first: Word<'_>, mut rest: Cursor<'_>) -> Option<Kind> {
-    let (index, shape) = operation_shape(first)?;
-    let other = SHAPES.get(index + 1).filter(|other| other.word == shape.word);
-    if let Some(other) = other
-        && let Some((position, separator)) = other.separator()
-        && rest.nth(position).is_some_and(|word| word.is(separator))
-    {
-        return Some(other.kind);
-    }
-    Some(shape.kind)
+/// The kind of an operation line. Of several kinds with one first word, one with a separator is
+/// meant where its separator stands, and else the first.
+fn find_kind(first: Word<'_>, rest: Cursor<'_>) -> Option<Kind> {
+    let (_, shape) = operation_shape(first)?;
+    let named = SHAPES.iter().filter(|other| other.word == shape.word);
+    let stands = |other: &&Shape| {
+        let separator = other.separator();
+        separator.is_some_and(|(position, separator)| {
+            rest.clone().nth(position).is_some_and(|word| word.is(separator))
+        })
+    };
+    Some(named.clone().find(stands).unwrap_or(shape).kind)
 }

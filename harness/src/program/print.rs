@@ -167,6 +167,7 @@ impl Printer<'_> {
                 Arg::Offset => self.size(fields.offset),
                 Arg::Len | Arg::Size => self.size(fields.len),
                 Arg::Other => self.size(fields.other),
+                Arg::Node => self.key(" ", u64::from(fields.node.0)),
                 Arg::Word(word) => self.spaced(word),
                 Arg::Fill => match fields.fill {
                     Fill::Tag => {}

@@ -34,6 +34,8 @@ pub struct SwarmMask {
     pub homes: bool,
     /// The device may fail a request.
     pub faults: bool,
+    /// The image has bare nodes, and operations on them take part.
+    pub nodes: bool,
 }
 
 /// What the weight of a kind in focus grows by: a third of all operations are of it.
@@ -65,6 +67,7 @@ impl SwarmMask {
             sub_blocks: true,
             homes: false,
             faults: false,
+            nodes: true,
         }
     }
 
@@ -73,8 +76,11 @@ impl SwarmMask {
         let tasks = source.pick(&[3, 3, 3, 3, 3, 2, 2, 4]);
         let paths = source.pick(&[1, 1, 2, 2, 3, 3]);
         let faults = source.chance(1, 6);
+        let nodes = source.chance(1, 12);
         if source.chance(1, 8) {
-            return SwarmMask { tasks, paths, faults, ..SwarmMask::everything() };
+            let mut mask = SwarmMask { tasks, paths, faults, nodes, ..SwarmMask::everything() };
+            mask.settle_nodes(source);
+            return mask;
         }
         let all = SwarmMask::everything();
         let mut mask = SwarmMask {
@@ -89,17 +95,38 @@ impl SwarmMask {
             sub_blocks: source.chance(1, 2),
             homes: source.chance(1, 3),
             faults,
+            nodes,
         };
         mask.knobs &= all.knobs;
+        mask.settle_nodes(source);
         mask.draw_focus(source);
         mask.complete(source);
         mask
     }
 
+    /// Kinds that are about bare nodes take part where the image has some, and then, mostly, few
+    /// others do: what happens to buffers is decided among themselves.
+    fn settle_nodes<S: Source>(&mut self, source: &mut S) {
+        let nodes = of_nodes();
+        if !self.nodes {
+            self.kinds &= !nodes;
+            return;
+        }
+        self.kinds |= nodes;
+        if source.chance(3, 4) {
+            self.kinds &= nodes | 1 << Kind::Sync as u64 | 1 << Kind::Commit as u64;
+        }
+    }
+
+    /// Whether the program is about bare nodes alone.
+    fn is_about_nodes(&self) -> bool {
+        self.kinds & !(of_nodes() | 1 << Kind::Sync as u64 | 1 << Kind::Commit as u64) == 0
+    }
+
     /// Half of the programs do one or two things over and over: races need them at the same time.
     /// What is most often done together is to write and to make that durable.
     fn draw_focus<S: Source>(&mut self, source: &mut S) {
-        if source.chance(1, 4) {
+        if !self.is_about_nodes() && source.chance(1, 4) {
             for kind in [source.pick(&WRITERS[..3]), source.pick(&PERSISTERS[..2])] {
                 self.allow(kind);
                 self.focus |= 1 << kind as u64;
@@ -118,8 +145,10 @@ impl SwarmMask {
 
     /// Adds what no useful program can do without.
     fn complete<S: Source>(&mut self, source: &mut S) {
+        let about_nodes = self.is_about_nodes();
         for needed in [WRITERS, PERSISTERS] {
-            if !needed.iter().any(|&kind| self.allows(kind)) {
+            let is_missing = !needed.iter().any(|&kind| self.allows(kind));
+            if is_missing && !about_nodes {
                 self.allow(source.pick(needed));
             }
         }
@@ -173,6 +202,12 @@ impl SwarmMask {
     pub(super) fn maps(&self) -> bool {
         MAPPED.iter().any(|&kind| self.allows(kind)) || self.allows(Kind::Munmap)
     }
+}
+
+/// The kinds that are about bare nodes, as bits.
+fn of_nodes() -> u64 {
+    let kinds = Kind::all().filter(|kind| kind.is_of_nodes());
+    kinds.fold(0, |kinds, kind| kinds | 1 << kind as u64)
 }
 
 impl<'a> arbitrary::Arbitrary<'a> for SwarmMask {

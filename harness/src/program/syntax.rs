@@ -4,7 +4,7 @@
 //! table, so a new operation is one row here and one arm in [`split`] and in [`build`]. A row never
 //! changes its meaning: old programs must keep theirs.
 
-use oracle::operation::{Fill, MapId, Operation, PathId, Span, Sync};
+use oracle::operation::{Fill, MapId, NodeId, Operation, PathId, Span, Sync};
 
 /// One argument of an operation line, in the order of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Arg {
     Size,
     /// The offset in the target of a clone, or in the mapping that is a user buffer.
     Other,
+    /// The number of a bare node.
+    Node,
     /// A fixed word that separates two operands.
     Word(&'static str),
     /// `fill=0xNN`; without it the bytes describe themselves.
@@ -48,6 +50,8 @@ pub struct Fields {
     pub len: u64,
     /// [`Arg::Other`], in bytes.
     pub other: u64,
+    /// [`Arg::Node`].
+    pub node: NodeId,
     /// [`Arg::Fill`].
     pub fill: Fill,
     /// [`Arg::Sync`].
@@ -65,6 +69,7 @@ impl Fields {
         offset: 0,
         len: 0,
         other: 0,
+        node: NodeId(0),
         fill: Fill::Tag,
         sync: Sync::None,
         keep: false,
@@ -162,15 +167,28 @@ table! {
     Holes "holes" [Path] 2 "The map of data and holes.";
     Stat "stat" [Path] 2 "Size and link count.";
     List "list" [] 1 "The names in the root directory.";
+    NodeRead "node" [Word("read"), Node] 6 "The versions of the halves of a bare node.";
+    NodeReadahead "node" [Word("readahead"), Node] 5 "Begin to read a bare node.";
+    NodeModify "node" [Word("modify"), Node] 9 "Give a bare node another version.";
+    NodeWrite "node" [Word("write")] 6 "Write dirty bare nodes and wait; promises nothing.";
+    NodeReclaim "node" [Word("reclaim"), Node] 9
+        "Drop a bare node from memory if nobody uses it; promises nothing.";
+    NodeNew "node" [Word("new"), Node] 3
+        "Give the block of a bare node up and take it into use again, with another version.";
 }
 
 impl Kind {
     /// The number of kinds.
-    pub const COUNT: usize = Kind::List as usize + 1;
+    pub const COUNT: usize = Kind::NodeNew as usize + 1;
 
     /// The row of the table.
     pub fn shape(self) -> &'static Shape {
         &SHAPES[self as usize]
+    }
+
+    /// Whether it is about bare nodes.
+    pub fn is_of_nodes(self) -> bool {
+        self.shape().word == "node"
     }
 
     /// The kind whose row has this index.
@@ -241,6 +259,12 @@ pub fn split(operation: &Operation) -> (Kind, Fields) {
         O::Holes { path } => (Kind::Holes, Fields { path, ..E }),
         O::Stat { path } => (Kind::Stat, Fields { path, ..E }),
         O::List => (Kind::List, E),
+        O::NodeRead { node } => (Kind::NodeRead, Fields { node, ..E }),
+        O::NodeReadahead { node } => (Kind::NodeReadahead, Fields { node, ..E }),
+        O::NodeModify { node } => (Kind::NodeModify, Fields { node, ..E }),
+        O::NodeWrite => (Kind::NodeWrite, E),
+        O::NodeReclaim { node } => (Kind::NodeReclaim, Fields { node, ..E }),
+        O::NodeNew { node } => (Kind::NodeNew, Fields { node, ..E }),
         // Programs are made by `build` alone, so an operation without a row cannot be in one.
         ref other => unreachable!("{other:?} has no row in the table of operations"),
     }
@@ -250,7 +274,8 @@ pub fn split(operation: &Operation) -> (Kind, Fields) {
 #[rustfmt::skip]
 pub fn build(kind: Kind, fields: &Fields) -> Operation {
     use Operation as O;
-    let Fields { path, target, map, offset, len, other, fill, sync, keep: keep_size } = *fields;
+    let Fields { path, target, map, offset, len, other, node, fill, sync, keep: keep_size } =
+        *fields;
     let span = fields.span();
     match kind {
         Kind::Create => O::Create { path },
@@ -288,5 +313,11 @@ pub fn build(kind: Kind, fields: &Fields) -> Operation {
         Kind::Holes => O::Holes { path },
         Kind::Stat => O::Stat { path },
         Kind::List => O::List,
+        Kind::NodeRead => O::NodeRead { node },
+        Kind::NodeReadahead => O::NodeReadahead { node },
+        Kind::NodeModify => O::NodeModify { node },
+        Kind::NodeWrite => O::NodeWrite,
+        Kind::NodeReclaim => O::NodeReclaim { node },
+        Kind::NodeNew => O::NodeNew { node },
     }
 }

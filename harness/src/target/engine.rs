@@ -11,7 +11,9 @@ use engine::paths::remap::Dedupe;
 use engine::{AsyncIo, Error, File, Fs, Mapping};
 use machine::disk::Op;
 use machine::{Machine, Stopped, Task};
-use oracle::operation::{Errno, HoleRun, MapId, OpId, Operation, Outcome, PathId, Span, Sync};
+use oracle::operation::{
+    Errno, HoleRun, MapId, NodeId, OpId, Operation, Outcome, PathId, Span, Sync,
+};
 use oracle::operation::{TaskIndex, Value};
 use oracle::{DeviceError, DeviceErrorPlace, Oracle, Promises};
 use smallvec::SmallVec;
@@ -114,7 +116,11 @@ impl EngineTarget {
                 Some(note) if note.what == "data" => self.path_of(note.tag),
                 _ => None,
             };
-            let place = file.map_or(DeviceErrorPlace::Unknown, DeviceErrorPlace::File);
+            let place = match file {
+                Some(file) => DeviceErrorPlace::File(file),
+                None if note.is_some_and(|note| note.what == "buffer") => DeviceErrorPlace::Nodes,
+                None => DeviceErrorPlace::Unknown,
+            };
             let at = oracle::Moment(machine.now().0);
             oracle.note_device_error(at, DeviceError { write, place });
         }
@@ -215,8 +221,34 @@ impl EngineTarget {
             | Operation::ZeroRange { .. }
             | Operation::Clone { .. }
             | Operation::Dedupe { .. } => self.ranges(worker, call).map(Done::Value),
+            Operation::NodeRead { .. }
+            | Operation::NodeReadahead { .. }
+            | Operation::NodeModify { .. }
+            | Operation::NodeWrite
+            | Operation::NodeReclaim { .. }
+            | Operation::NodeNew { .. } => self.nodes(worker, call).map(Done::Value),
             _ => self.others(worker, call).map(Done::Value),
         }
+    }
+
+    /// Operations on bare nodes. The version that one leaves is its number.
+    fn nodes(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let (fs, task) = (self.fs().ok_or(Error::Aborted)?, worker.task);
+        match *call.operation {
+            Operation::NodeRead { node: NodeId(node) } => {
+                return Ok(Value::Versions(fs.node_read(task, node)?.map(OpId)));
+            }
+            Operation::NodeReadahead { node: NodeId(node) } => fs.node_readahead(task, node)?,
+            Operation::NodeModify { node: NodeId(node) } => {
+                fs.node_modify(task, node, call.id.0)?;
+            }
+            Operation::NodeReclaim { node: NodeId(node) } => {
+                fs.node_reclaim(task, node)?;
+            }
+            Operation::NodeNew { node: NodeId(node) } => fs.node_new(task, node, call.id.0)?,
+            _ => fs.node_write(task)?,
+        }
+        Ok(Value::Unit)
     }
 
     fn names(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
