@@ -76,7 +76,7 @@ impl SwarmMask {
         let tasks = source.pick(&[3, 3, 3, 3, 3, 2, 2, 4]);
         let paths = source.pick(&[1, 1, 2, 2, 3, 3]);
         let faults = source.chance(1, 6);
-        let nodes = source.chance(1, 12);
+        let nodes = source.chance(1, 8);
         if source.chance(1, 8) {
             let mut mask = SwarmMask { tasks, paths, faults, nodes, ..SwarmMask::everything() };
             mask.settle_nodes(source);
@@ -113,6 +113,8 @@ impl SwarmMask {
             return;
         }
         self.kinds |= nodes;
+        // What becomes of a buffer whose read or write failed is a state of its own.
+        self.faults |= source.chance(1, 3);
         if source.chance(3, 4) {
             self.kinds &= nodes | 1 << Kind::Sync as u64 | 1 << Kind::Commit as u64;
         }
