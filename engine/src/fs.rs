@@ -358,11 +358,12 @@ impl File {
         self.fs().flush_range(task, self.inode(), Span::ALL)
     }
 
-    /// Drops clean pages that nobody uses. Tells how many.
+    /// Drops clean pages that nobody uses, and buffers of tree nodes. Tells how many pages.
     ///
     /// # Errors
     /// `Stopped`.
     pub fn reclaim(&self, task: &Task) -> Result<usize> {
+        self.fs().store().release_nodes(task)?;
         self.fs().reclaim_pages(task, self.inode(), Blocks::new(0, u64::MAX), usize::MAX)
     }
 

@@ -171,6 +171,9 @@ pub struct MountOptions {
     pub discard: bool,
     /// The fsync protocol.
     pub fsync: FsyncProtocol,
+    /// Whether tree nodes of device 0 are kept in buffers: read, written, read ahead and reclaimed
+    /// by the rules of `buffers`. Otherwise decoded nodes are kept.
+    pub node_buffers: bool,
     /// Historical: references to buffers are taken and given back without their lock, where that is
     /// safe (FE2, FE4, FR1, WE1 of races.md §2).
     pub eb_fast_path: bool,
@@ -191,6 +194,7 @@ impl Default for MountOptions {
             reclaimer: 1,
             discard: false,
             fsync: FsyncProtocol::P0,
+            node_buffers: false,
             eb_fast_path: false,
             eb_hunk: false,
         }
@@ -214,6 +218,7 @@ impl MountOptions {
             "reclaimer" => self.reclaimer = number(key, value, 0, u32::MAX.into())? as u32,
             "discard" => self.discard = switch(key, value)?,
             "fsync" => self.fsync = parse_fsync(value)?,
+            "node_buffers" => self.node_buffers = switch(key, value)?,
             "eb_fast_path" => self.eb_fast_path = switch(key, value)?,
             "eb_hunk" => self.eb_hunk = switch(key, value)?,
             _ => return Err(Error::bad_input("a mount option", key)),

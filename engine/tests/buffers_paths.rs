@@ -151,11 +151,11 @@ fn the_full_check_notices_a_half_that_is_no_version() {
 #[test]
 fn touching_a_freed_buffer_is_a_fault() {
     let bench = Bench::new();
-    let room = Buffers::new(&bench.machine, 0, Rules::default());
+    let room = Buffers::new(&bench.machine, 0, "buffer", Rules::default());
     let reached = Rc::new(Cell::new(false));
     let (inside, seen) = (room.clone(), reached.clone());
     let body = move |task: &machine::Task| {
-        let mut run = || {
+        let run = || {
             let old = inside.alloc(task, block_of(0))?;
             inside.read(task, old, Wait::Complete)?;
             inside.free(task, old)?;

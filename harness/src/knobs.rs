@@ -43,6 +43,7 @@ pub fn mount_options(knobs: &MountKnobs) -> MountOptions {
         fsync: match knobs.fsync {
             FsyncProtocol::P0 => options::FsyncProtocol::P0,
         },
+        node_buffers: knobs.node_buffers,
         eb_fast_path: knobs.eb_fast_path,
         eb_hunk: knobs.eb_hunk,
     }

@@ -45,6 +45,18 @@ impl Buffers {
         self.set_dirty(task, &buffer)
     }
 
+    /// Puts content into a block, whatever it held: ALLOC, first content, FREE.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn put_content(&self, task: &Task, block: u64, content: Block) -> Result<()> {
+        let id = self.alloc(task, block)?;
+        let locked = self.lock(task, id)?;
+        self.init(task, id, content)?;
+        drop(locked);
+        self.free(task, id)
+    }
+
     /// The content is not wanted any more, as the block is given up; EBLOCK is held.
     ///
     /// # Errors

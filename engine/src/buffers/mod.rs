@@ -106,6 +106,8 @@ impl Rules {
 pub struct Buffers {
     machine: Machine,
     device: u8,
+    /// What its requests are called in reports.
+    what: &'static str,
     rules: Cell<Rules>,
     private_lock: Mutex,
     tree_lock: Mutex,
@@ -129,10 +131,11 @@ struct State {
 
 impl Buffers {
     /// No buffers yet.
-    pub fn new(machine: &Machine, device: u8, rules: Rules) -> Rc<Buffers> {
+    pub fn new(machine: &Machine, device: u8, what: &'static str, rules: Rules) -> Rc<Buffers> {
         Rc::new(Buffers {
             machine: machine.clone(),
             device,
+            what,
             rules: Cell::new(rules),
             private_lock: Mutex::new(machine, &EBPRIV, (u64::from(device), 0)),
             tree_lock: Mutex::new(machine, &EBTREE, (u64::from(device), 0)),

@@ -11,7 +11,7 @@ use super::{Buffers, EBIO, PAGES};
 use crate::defects::Defect;
 use crate::error::{Error, Result};
 use machine::disk::{Data, DiskError, Note, Request};
-use machine::{Access, DeviceId, Server, Task};
+use machine::{Access, Block, DeviceId, Server, Task};
 use std::rc::Rc;
 
 /// Whether a read waits for locks and for its end.
@@ -53,6 +53,32 @@ impl Buffers {
         Err(Error::Io { device: self.device, block: buffer.block, what: "read a buffer" })
     }
 
+    /// The content of a block: ALLOC, READ, FREE.
+    ///
+    /// # Errors
+    /// `Io`; `Stopped`.
+    pub fn get_content(self: &Rc<Self>, task: &Task, block: u64) -> Result<Block> {
+        let id = self.alloc(task, block)?;
+        let read = self.read(task, id, Wait::Complete);
+        if matches!(read, Err(Error::Stopped)) {
+            return Err(Error::Stopped);
+        }
+        let content = self.content(task, id)?;
+        self.free(task, id)?;
+        read?;
+        content.ok_or(Error::Bug("a buffer was read and has no content"))
+    }
+
+    /// Readahead of a block: ALLOC, READ without waiting, FREE.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn read_ahead(self: &Rc<Self>, task: &Task, block: u64) -> Result<()> {
+        let id = self.alloc(task, block)?;
+        self.read(task, id, Wait::None)?;
+        self.free(task, id)
+    }
+
     /// RE2: locks all pages of a buffer; readahead gives up where it would have to wait (O-4).
     pub(super) fn lock_pages(
         &self,
@@ -88,7 +114,7 @@ impl Buffers {
         self.assert_block(buffer.block)?;
         let pages: Locked = pages.into_iter().map(machine::Guard::into_token).collect();
         let request = Request::read(DeviceId(self.device), buffer.block);
-        let note = Note { tag: buffer.block, what: "buffer" };
+        let note = Note { tag: buffer.block, what: self.what };
         let (room, id) = (self.clone(), buffer.id);
         let end = Box::new(move |outcome: &_| room.end_read(id, pages, outcome));
         task.submit_then(request, note, end)?; // RE5

@@ -41,7 +41,10 @@ impl Buffers {
     }
 
     /// WRITE of one block: begins it, if the block is dirty.
-    fn write(self: &Rc<Self>, task: &Task, block: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn write(self: &Rc<Self>, task: &Task, block: u64) -> Result<()> {
         let Some(buffer) = self.peek(block) else { return Ok(()) };
         let is_taken = {
             let is_lockless = self.rules.get().is_lockless();
@@ -113,7 +116,7 @@ impl Buffers {
                 sectors: Some(SECTORS[index]),
                 fua: false,
             };
-            let note = Note { tag: buffer.block, what: "buffer" };
+            let note = Note { tag: buffer.block, what: self.what };
             let (room, id) = (self.clone(), buffer.id);
             let mine = buffer.pages[index].clone();
             let end = Box::new(move |outcome: &std::result::Result<_, _>| {

@@ -32,9 +32,7 @@ impl Fs {
     /// As [`node_read`](Self::node_read), but none of the device.
     pub fn node_readahead(&self, task: &Task, node: u8) -> Result<()> {
         let room = self.node_room(node)?;
-        let id = room.alloc(task, block_of(node))?;
-        room.read(task, id, Wait::None)?;
-        room.free(task, id)
+        room.read_ahead(task, block_of(node))
     }
 
     /// `mod`: gives a node another version: find, lock, make dirty, free.
@@ -80,11 +78,7 @@ impl Fs {
             drop(content);
             room.free_stale(task, old)?;
         }
-        let id = room.alloc(task, block)?;
-        let content = room.lock(task, id)?;
-        room.init(task, id, encode(node, version))?;
-        drop(content);
-        room.free(task, id)
+        room.put_content(task, block, encode(node, version))
     }
 
     fn node_room(&self, node: u8) -> Result<&Rc<Buffers>> {

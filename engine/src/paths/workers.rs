@@ -320,6 +320,7 @@ impl Fs {
             workers.reclaimer.take();
             task.begin_operation();
             self.reclaim_some(task).or_else(only_stopped)?;
+            self.store().release_nodes(task).or_else(only_stopped)?;
         }
     }
 

@@ -102,7 +102,11 @@ impl Store {
     /// Switches defects on, before anything is changed.
     pub fn set_defects(&self, defects: Defects) {
         self.defects.set(defects);
-        self.buffers.set_rules(Rules::new(&self.options, defects));
+        let rules = Rules::new(&self.options, defects);
+        self.buffers.set_rules(rules);
+        if let Some(room) = self.nodes.room(0) {
+            room.set_rules(rules);
+        }
     }
 
     /// The buffers of blocks that are written in place.
@@ -330,6 +334,14 @@ impl Store {
     /// Drops every clean tree node that nobody uses; how many.
     pub fn reclaim_nodes(&self) -> usize {
         self.nodes.reclaim()
+    }
+
+    /// Reclaims the buffers of tree nodes, where those are kept in buffers.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn release_nodes(&self, task: &Task) -> Result<()> {
+        self.nodes.room(0).map_or(Ok(()), |room| room.release_all(task).map(drop))
     }
 
     /// Tree nodes in memory.

@@ -69,7 +69,9 @@ impl Store {
         superblock: Superblock,
         space: Rc<Space>,
     ) -> Store {
-        let nodes = Rc::new(Nodes::default());
+        let rules = Rules::new(options, Defects::NONE);
+        let room = options.node_buffers.then(|| Buffers::new(machine, 0, "tree node", rules));
+        let nodes = Rc::new(Nodes::new(room));
         let capacity = Capacity::new(superblock.image.leaf);
         let tree = |index: usize| {
             let places = Places::Committed(space.clone());
@@ -89,7 +91,7 @@ impl Store {
             aborted: Cell::new(false),
             defects: Cell::new(Defects::NONE),
             unshared: RefCell::default(),
-            buffers: Buffers::new(machine, 0, Rules::new(options, Defects::NONE)),
+            buffers: Buffers::new(machine, 0, "buffer", rules),
             nodes,
             space,
         };

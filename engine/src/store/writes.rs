@@ -5,6 +5,7 @@
 //! B-3). It must never know what the writes mean.
 
 use super::nodes::Buffer;
+use crate::buffers::Buffers;
 use crate::error::{Error, Result};
 use machine::disk::{Note, Request};
 use machine::{Bio, Block, DeviceId, Task};
@@ -15,6 +16,9 @@ use std::rc::Rc;
 #[derive(Default)]
 pub struct Writes {
     pending: Vec<Pending>,
+    /// Nodes that are written by a room of buffers, and the room.
+    nodes: Vec<Rc<Buffer>>,
+    room: Option<Rc<Buffers>>,
 }
 
 struct Pending {
@@ -60,14 +64,33 @@ impl Writes {
         Ok(())
     }
 
+    /// Begins to write a node through a room of buffers; the node is under writeback until it was
+    /// waited for.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub(crate) fn submit_buffer(
+        &mut self,
+        task: &Task,
+        room: &Rc<Buffers>,
+        buffer: Rc<Buffer>,
+        content: Block,
+    ) -> Result<()> {
+        room.put_content(task, buffer.block(), content)?;
+        room.write(task, buffer.block())?;
+        self.nodes.push(buffer);
+        self.room = Some(room.clone());
+        Ok(())
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.nodes.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.len() == 0
     }
 
     /// Waits for all of them, also after one failed.
@@ -85,6 +108,13 @@ impl Writes {
             if outcome.is_err() && failed.is_none() {
                 failed = Some(Error::Io { device, block, what: "write a block of metadata" });
             }
+        }
+        if let Some(room) = self.room {
+            match room.write_all(task) {
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                result => failed = failed.or(result.err()),
+            }
+            self.nodes.iter().for_each(|buffer| buffer.end_write());
         }
         failed.map_or(Ok(()), Err)
     }

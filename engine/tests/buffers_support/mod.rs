@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use engine::buffers::{Buffers, Rules, Wait};
-use engine::defects::Defects;
 use engine::error::{Error, Result};
 use engine::store::region::{block_of, decode, encode};
 use machine::choosers::{Exhaustive, RoundRobin};
@@ -57,9 +56,10 @@ impl Case {
         Case { rules: Rules::default(), setup: setup.to_vec(), tasks }
     }
 
+    #[cfg(feature = "defects")]
     pub fn defect(mut self, name: &str) -> Case {
         let defect = engine::defects::Defect::by_name(name).expect("a defect");
-        self.rules.defects = self.rules.defects.iter().chain([defect]).collect::<Defects>();
+        self.rules.defects = self.rules.defects.iter().chain([defect]).collect();
         self
     }
 
@@ -133,7 +133,7 @@ impl Bench {
         chooser: Box<dyn Chooser>,
     ) -> (Option<String>, Box<dyn Chooser>) {
         self.reset();
-        let room = Buffers::new(&self.machine, 0, case.rules);
+        let room = Buffers::new(&self.machine, 0, "buffer", case.rules);
         self.spawn("setup", &room, case.setup.clone(), Judge::Nothing);
         if let Some(key) = self.finish() {
             return (Some(format!("setup: {key}")), chooser);

@@ -80,6 +80,7 @@ fn knobs<S: Source>(source: &mut S, mask: &SwarmMask, program: &mut Program) {
     if mask.nodes {
         program.image.buffers = 2;
     }
+    program.mount.node_buffers &= mask.nodes;
     let choosers = [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos, ChooserKind::Delay];
     let start = source.below(choosers.len() as u32) as usize;
     let allowed = |&chooser: &ChooserKind| mask.allows_chooser(chooser);

@@ -137,6 +137,8 @@ pub struct MountKnobs {
     pub discard: bool,
     /// The protocol of fsync.
     pub fsync: FsyncProtocol,
+    /// Tree nodes live in buffers.
+    pub node_buffers: bool,
     /// References to buffers without their lock.
     pub eb_fast_path: bool,
     /// A write of a buffer makes sure of the cache's reference.
@@ -327,6 +329,8 @@ pub static KNOBS: &[Knob] = &[
     knob!(Mount mount.fsync = 0, Values::Word(&["p0"]),
         "The protocol of fsync; p0 excludes writers and waits for ordered extents.",
         |v| FSYNC[v as usize]),
+    knob!(Mount mount.node_buffers = 0, SWITCH,
+        "Tree nodes live in buffers, which are read ahead and reclaimed.", |v| v != 0),
     knob!(Mount mount.eb_fast_path = 0, SWITCH,
         "Historical: references to buffers are taken and given back without a lock.", |v| v != 0),
     knob!(Mount mount.eb_hunk = 0, SWITCH,
@@ -371,6 +375,7 @@ impl Default for MountKnobs {
             reclaimer: 1,
             discard: false,
             fsync: FsyncProtocol::P0,
+            node_buffers: false,
             eb_fast_path: false,
             eb_hunk: false,
         }

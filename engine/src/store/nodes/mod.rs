@@ -5,12 +5,17 @@
 //! time (RECLAIM); the others stay (E-2: what is under IO or dirty keeps its reference).
 //!
 //! Promises: what `load` returns agrees with the pointer that led to it (digest, place, generation,
-//! tree, level, bounds of keys). It must never know how trees change shape. The lifetime protocol
-//! of races.md §2 belongs here.
+//! tree, level, bounds of keys). It must never know how trees change shape.
+//!
+//! With the mount option `node_buffers`, only nodes that are dirty or under writeback are kept here;
+//! the others live in a room of [`buffers`](crate::buffers), with the lifetime protocol of races.md
+//! §2: a load goes through it (FIND, ALLOC, READ, FREE) and reads children ahead, a commit writes
+//! through it (DIRTY, WRITE), and reclaim takes from it (REL).
 
 pub(crate) mod node;
 
 use super::key::{BlockPtr, Key};
+use crate::buffers::Buffers;
 use crate::error::{Error, Result};
 use machine::disk::{Note, Request};
 use machine::{Block, DeviceId, Task};
@@ -22,6 +27,9 @@ use std::rc::Rc;
 
 /// Buffers that the cache holds before it drops clean ones.
 const BUFFERS_MAX: usize = 4096;
+
+/// Children that are read ahead with a node, where nodes live in a room of buffers.
+const CHILDREN_AHEAD: usize = 2;
 
 /// What a pointer promises about the node that it leads to.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +71,11 @@ impl Buffer {
         self.dirty.get()
     }
 
+    /// Whether nothing would be lost with it.
+    fn is_idle(&self) -> bool {
+        !self.dirty.get() && !self.writeback.get()
+    }
+
     /// Changes a dirty node.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut Node) -> R) -> R {
         assert!(self.dirty.get(), "only a node that nothing durable points to may change");
@@ -87,8 +100,9 @@ impl Buffer {
 }
 
 /// The buffers.
-#[derive(Default)]
 pub(crate) struct Nodes {
+    /// Where the nodes of device 0 live that are neither dirty nor under writeback.
+    room: Option<Rc<Buffers>>,
     buffers: RefCell<FxHashMap<(u8, u64), Rc<Buffer>>>,
     /// All buffers, by place and stamp, in the order in which they are considered for reclaim; and
     /// some that are gone.
@@ -97,6 +111,16 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
+    /// An empty cache.
+    pub(crate) fn new(room: Option<Rc<Buffers>>) -> Nodes {
+        Nodes { room, buffers: RefCell::default(), order: RefCell::default(), stamps: Cell::new(0) }
+    }
+
+    /// The room that the nodes of a device go through, if they do.
+    pub(crate) fn room(&self, device: u8) -> Option<&Rc<Buffers>> {
+        self.room.as_ref().filter(|_| device == 0)
+    }
+
     /// The node that `ptr` points to, read from the device if it is not in memory.
     ///
     /// # Errors
@@ -119,7 +143,10 @@ impl Nodes {
                 what: "a pointer without a digest",
             });
         }
-        let content = read_block(task, device, ptr.block, "tree node")?;
+        let content = match self.room(device) {
+            Some(room) => read_buffer(task, room, ptr.block)?,
+            None => read_block(task, device, ptr.block, "tree node")?,
+        };
         // E-4: somebody else may have read it in the meantime.
         if let Some(buffer) = self.get(device, ptr) {
             expected.check(&buffer.node.borrow(), ptr)?;
@@ -134,13 +161,19 @@ impl Nodes {
         if self.is_dirty(device, ptr.block) {
             return Err(corrupt("its block was free and is in use again"));
         }
-        Ok(self.add(device, node, false))
+        let Some(room) = self.room(device) else { return Ok(self.add(device, node, false)) };
+        read_children(task, room, &node)?;
+        Ok(self.new_buffer(device, node, false))
     }
 
     /// The buffer of the node that `ptr` points to, if it is in memory.
     pub(crate) fn get(&self, device: u8, ptr: &BlockPtr) -> Option<Rc<Buffer>> {
-        let buffers = self.buffers.borrow();
+        let mut buffers = self.buffers.borrow_mut();
         let buffer = buffers.get(&(device, ptr.block))?;
+        if self.room(device).is_some() && buffer.is_idle() {
+            buffers.remove(&(device, ptr.block));
+            return None;
+        }
         // A place that was freed and used again has another generation; within one transaction the
         // buffer is replaced when the place is.
         (buffer.node.borrow().generation == ptr.generation).then(|| buffer.clone())
@@ -192,19 +225,23 @@ impl Nodes {
     fn add(&self, device: u8, node: Rc<Node>, dirty: bool) -> Rc<Buffer> {
         self.make_room();
         let place = (device, node.block);
-        let stamp = self.stamps.replace(self.stamps.get() + 1);
-        let buffer = Rc::new(Buffer {
-            stamp,
+        let buffer = self.new_buffer(device, node, dirty);
+        let stamp = buffer.stamp;
+        let replaced = self.buffers.borrow_mut().insert(place, buffer.clone());
+        self.order.borrow_mut().push_back((place, stamp));
+        assert!(replaced.is_none_or(|old| !old.dirty.get()), "a dirty node lost its buffer");
+        buffer
+    }
+
+    fn new_buffer(&self, device: u8, node: Rc<Node>, dirty: bool) -> Rc<Buffer> {
+        Rc::new(Buffer {
+            stamp: self.stamps.replace(self.stamps.get() + 1),
             device,
             block: node.block,
             node: RefCell::new(node),
             dirty: Cell::new(dirty),
             writeback: Cell::new(false),
-        });
-        let replaced = self.buffers.borrow_mut().insert(place, buffer.clone());
-        self.order.borrow_mut().push_back((place, stamp));
-        assert!(replaced.is_none_or(|old| !old.dirty.get()), "a dirty node lost its buffer");
-        buffer
+        })
     }
 
     fn make_room(&self) {
@@ -224,8 +261,7 @@ impl Nodes {
         let Some(buffer) = buffers.get(&place).filter(|buffer| buffer.stamp == stamp) else {
             return false;
         };
-        let is_idle = !buffer.dirty.get() && !buffer.writeback.get();
-        if is_idle && Rc::strong_count(buffer) == 1 {
+        if buffer.is_idle() && Rc::strong_count(buffer) == 1 {
             buffers.remove(&place);
             return true;
         }
@@ -254,11 +290,38 @@ impl Expected {
     }
 }
 
+/// Reads one block through a room of buffers, in which there is a bound on what is kept.
+fn read_buffer(task: &Task, room: &Rc<Buffers>, block: u64) -> Result<Block> {
+    if block >= task.machine().disk().blocks(DeviceId(0)) {
+        return Err(beyond(block, "tree node"));
+    }
+    if room.len() >= BUFFERS_MAX {
+        room.release_all(task)?;
+    }
+    room.get_content(task, block)
+}
+
+/// Begins to read the first children of a node that are not in memory.
+fn read_children(task: &Task, room: &Rc<Buffers>, node: &Node) -> Result<()> {
+    let blocks = task.machine().disk().blocks(DeviceId(0));
+    for child in node.children().iter().take(CHILDREN_AHEAD) {
+        let is_new = room.blocks_from(child.ptr.block) != Some(child.ptr.block);
+        if is_new && !child.ptr.is_dirty() && child.ptr.block < blocks {
+            room.read_ahead(task, child.ptr.block)?;
+        }
+    }
+    Ok(())
+}
+
+fn beyond(block: u64, structure: &'static str) -> Error {
+    Error::Corrupt { structure, block, what: "it lies beyond the device" }
+}
+
 /// Reads one block; damage is for the caller to find.
 pub(crate) fn read_block(task: &Task, device: u8, block: u64, what: &'static str) -> Result<Block> {
     let failed = || Error::Io { device, block, what: "read a block of metadata" };
     if block >= task.machine().disk().blocks(DeviceId(device)) {
-        return Err(Error::Corrupt { structure: what, block, what: "it lies beyond the device" });
+        return Err(beyond(block, what));
     }
     let bio = task.submit(Request::read(DeviceId(device), block), Note { tag: block, what })?;
     let mut data = bio.wait(task)?.map_err(|_| failed())?;

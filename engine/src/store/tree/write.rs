@@ -40,7 +40,11 @@ impl BTree {
         root.ptr = self.encode_below(root.ptr, &mut contents);
         self.root.set(root);
         for (buffer, content) in contents {
-            writes.submit_node(task, self.places.device(), buffer, content, what)?;
+            let device = self.places.device();
+            match self.nodes.room(device) {
+                Some(room) => writes.submit_buffer(task, room, buffer, content)?,
+                None => writes.submit_node(task, device, buffer, content, what)?,
+            }
         }
         Ok(root)
     }
