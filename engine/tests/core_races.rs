@@ -221,6 +221,7 @@ fn mounts() -> Vec<MountOptions> {
     vec![
         base,
         MountOptions { workers: 2, ..base },
+        MountOptions { node_buffers: true, reclaimer: 8, eb_fast_path: true, ..base },
         MountOptions { delalloc: false, ..base },
         MountOptions { cache_pages: 2, flusher: 8, committer: 8, ..base },
         MountOptions { alloc: engine::options::AllocPolicy::Reuse, workers: 2, ..base },

@@ -4,7 +4,7 @@
 //! the count of pages drops before the bit clears (E-5); an error is kept where no eviction reaches
 //! it (E-6). A write that was waited for is acknowledged, not durable.
 
-use super::buffer::{Bits, Buffer, BufferId};
+use super::buffer::{Bits, Buffer, BufferId, Page};
 use super::steps::{WE0, WE1, WE2, WE4, WE4B, WE7, WE7B};
 use super::{Buffers, EBIO, PAGES, TAGS, Wait};
 use crate::defects::Defect;
@@ -31,7 +31,15 @@ impl Buffers {
             from = block + 1;
             self.write(task, block)?;
         }
-        self.wait_writes(task)?;
+        self.wait(task, |_| true)
+    }
+
+    /// Waits for the writes of some blocks that are in flight now.
+    ///
+    /// # Errors
+    /// `Io` if a write has ever failed, of whatever block (E-6); `Stopped`.
+    pub fn wait(&self, task: &Task, is_wanted: impl Fn(u64) -> bool) -> Result<()> {
+        self.wait_writes(task, is_wanted)?;
         match self.first_failure() {
             Some(block) => {
                 Err(Error::Io { device: self.device, block, what: "write a buffer" }) // B-3
@@ -151,16 +159,12 @@ impl Buffers {
         }
     }
 
-    /// Waits for all writes that are in flight now.
-    fn wait_writes(&self, task: &Task) -> Result<()> {
-        let pages: Vec<_> = {
-            let state = self.state.borrow();
-            let all = state
-                .pages
-                .iter()
-                .flat_map(|(&block, pages)| pages.iter().map(move |page| (block, page.clone())));
-            all.filter(|(_, page)| page.writes.get() > 0).collect()
-        };
+    fn wait_writes(&self, task: &Task, is_wanted: impl Fn(u64) -> bool) -> Result<()> {
+        let mut pages: Vec<(u64, Rc<Page>)> = Vec::new();
+        for (&block, both) in self.state.borrow().pages.iter().filter(|(b, _)| is_wanted(**b)) {
+            let in_flight = both.iter().filter(|page| page.writes.get() > 0);
+            pages.extend(in_flight.map(|page| (block, page.clone())));
+        }
         for (block, page) in pages {
             let done = || page.writes.get() == 0;
             task.wait(&page.ended, &EBIO, self.object(block), Server::Device, done)?;

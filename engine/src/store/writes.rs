@@ -110,7 +110,8 @@ impl Writes {
             }
         }
         if let Some(room) = self.room {
-            match room.write_all(task) {
+            let is_mine = |block| self.nodes.iter().any(|buffer| buffer.block() == block);
+            match room.wait(task, is_mine) {
                 Err(Error::Stopped) => return Err(Error::Stopped),
                 result => failed = failed.or(result.err()),
             }

@@ -122,7 +122,7 @@ impl Bench {
 
     pub fn reset(&self) {
         self.machine.reset(Config { steps_max: 20_000, ..Config::default() });
-        self.machine.disk_mut().reset([self.medium.clone() as Rc<dyn BlockSource>].into_iter());
+        self.machine.disk_mut().reset([self.medium.clone() as Rc<dyn BlockSource>]);
         self.machine.set_chooser(Box::new(RoundRobin));
     }
 

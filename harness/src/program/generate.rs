@@ -39,7 +39,10 @@ pub fn generate<S: Source>(source: &mut S, mask: &SwarmMask) -> Program {
 fn faults<S: Source>(source: &mut S, program: &mut Program) {
     let does_io = |operation: &Operation| {
         let kind = kind(operation);
-        is_direct(kind) || PERSISTERS.contains(&kind) || kind == Kind::Writeback
+        kind.is_of_nodes()
+            || is_direct(kind)
+            || PERSISTERS.contains(&kind)
+            || kind == Kind::Writeback
     };
     let first = program.setup.len();
     let operations = program.tasks.iter().flat_map(|task| &task.ops).enumerate();

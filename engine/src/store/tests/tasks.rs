@@ -76,7 +76,8 @@ fn work(task: &Task, store: &Rc<Store>, number: u64) -> Result<()> {
 fn store_tasks_and_commits_interleave_in_any_order() {
     for seed in 0..60 {
         let leaf = if seed % 2 == 0 { 4 } else { 0 };
-        race(seed, image(leaf), MountOptions::default());
+        let node_buffers = seed % 3 == 0;
+        race(seed, image(leaf), MountOptions { node_buffers, ..MountOptions::default() });
     }
 }
 
