@@ -317,7 +317,7 @@ defects! {
     EbDoubleRead {
         name: "eb-double-read",
         family: MetadataBuffer,
-        change: "Who has waited for the pages does not look again whether there is anything to read.",
+        change: "Who has waited for the pages does not look again whether there is a need to read.",
         breaks: "A buffer is read a second time, upon content that is in use or was changed.",
         source: "Linux ef1e68236b91.",
     }
@@ -331,7 +331,7 @@ defects! {
     EbAttachPrivateUnlocked {
         name: "eb-attach-private-unlocked",
         family: MetadataBuffer,
-        change: "A page becomes a buffer's without the lock under which its last owner lets go of it.",
+        change: "A page becomes a buffer's without the lock under which another lets go of it.",
         breaks: "The page of the new buffer belongs to none.",
         source: "Linux f3a5367c679d.",
     }
@@ -339,7 +339,7 @@ defects! {
         name: "eb-write-error-evicted",
         family: MetadataBuffer,
         change: "A failed write is noted in its buffer only.",
-        breaks: "Once the buffer is reclaimed, a commit succeeds without what could not be written.",
+        breaks: "With the buffer reclaimed, a commit succeeds without what could not be written.",
         source: "Linux 656f30dba7ab.",
     }
     EbLookupZeroRef {

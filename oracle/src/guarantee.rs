@@ -96,7 +96,7 @@ guarantees! {
     NO_LEAK = 25, Consistency, "Nothing leaks";
     PROGRESS = 26, Consistency, "Every operation ends";
     AFTER = 27, Posix, "What a program's own lines demand holds";
-    BARE_NODES = 28, Consistency, "Bare nodes show their last modification, and keep what sync covered";
+    BARE_NODES = 28, Consistency, "Bare nodes show their last change, and keep what sync covered";
 }
 
 /// The guarantee of that number; `None` if there is none.

@@ -5,8 +5,8 @@
 //! replaced.
 //! *Not verified, because* while a node is being allocated anew, its old content may come back from
 //! the medium: then any number that was ever there is allowed, and a sync at that time promises
-//! nothing of the node. The same holds of reads after the device has failed a write of a node; but a
-//! sync that returns success afterwards has promised all the same.
+//! nothing of the node. The same holds of reads after the device has failed a write of a node; but
+//! a sync that returns success afterwards has promised all the same.
 use crate::call::{Call, CallId, Moment, Standing};
 use crate::guarantee::GuaranteeId;
 use crate::model::Oracle;

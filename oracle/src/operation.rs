@@ -153,8 +153,8 @@ pub enum Operation {
     Stat { path: PathId },
     /// The names in the root directory.
     List,
-    /// The versions of a bare node's halves. EOPNOTSUPP where there are none, EINVAL for one that is
-    /// not there; so are all below.
+    /// The versions of a bare node's halves. EOPNOTSUPP where there are none, EINVAL for one that
+    /// is not there; so are all below.
     NodeRead { node: NodeId },
     /// Begin to read a bare node.
     NodeReadahead { node: NodeId },

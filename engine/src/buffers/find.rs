@@ -1,7 +1,7 @@
 //! FIND and ALLOC: how a reference to a buffer is taken.
 //!
-//! Promises: whoever has a reference finds the buffer in place until it is given back, and the cache
-//! has a reference of its own at the moment of return (I2).
+//! Promises: whoever has a reference finds the buffer in place until it is given back, and the
+//! cache has a reference of its own at the moment of return (I2).
 
 use super::buffer::{Bits, Buffer, BufferId};
 use super::steps::{A2, A3, A4, FE1, FE2, FE3, FE4, FE5, RE4B};

@@ -3,18 +3,18 @@
 //! nobody else refers to.
 //!
 //! A buffer is one block in two pages, each with a lock of its own, so that locking all of them can
-//! fail half-way. A page is half a block (2 KiB): the pages of a buffer are then written by requests
-//! of their own, one after the other or at once, as the pages of a larger node are, and still belong
-//! to one block of the medium.
+//! fail half-way. A page is half a block (2 KiB): the pages of a buffer are then written by
+//! requests of their own, one after the other or at once, as the pages of a larger node are, and
+//! still belong to one block of the medium.
 //!
 //! Every numbered step of races.md §2.a.1 is one line or one call here, and a site: `FE` and `A` in
-//! `find`, `RE` in `read`, `FR` in `free`, `RL` in `release`, `SD` in `dirty`, `WE` in `write`. What
-//! stands here is the protocol that the thread and its successors arrived at (rules E-1 to E-6 of
-//! §7.3); historical steps are switched on by [`Rules`].
+//! `find`, `RE` in `read`, `FR` in `free`, `RL` in `release`, `SD` in `dirty`, `WE` in `write`.
+//! What stands here is the protocol that the thread and its successors arrived at (rules E-1 to E-6
+//! of §7.3); historical steps are switched on by [`Rules`].
 //!
 //! Promises: I1 to I5, asserted after every step (`check`); a buffer under IO or dirty keeps its
-//! place; what `read` brought or `modify` left is what `content` shows; an error of a write is never
-//! forgotten (E-6). It must never know trees, nor what a block means.
+//! place; what `read` brought or `modify` left is what `content` shows; an error of a write is
+//! never forgotten (E-6). It must never know trees, nor what a block means.
 
 mod buffer;
 mod check;

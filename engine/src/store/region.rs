@@ -1,5 +1,6 @@
 //! Bare nodes, which no tree owns: a few blocks behind the superblocks, for programs that put the
-//! cache of buffers to the test. Their number is fixed when the image is made; most images have none.
+//! cache of buffers to the test. Their number is fixed when the image is made; most images have
+//! none.
 //!
 //! ```text
 //! node n: block FIRST_BLOCK + n; its two halves of 2 KiB each hold, in their first sector,

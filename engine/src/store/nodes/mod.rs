@@ -7,10 +7,10 @@
 //! Promises: what `load` returns agrees with the pointer that led to it (digest, place, generation,
 //! tree, level, bounds of keys). It must never know how trees change shape.
 //!
-//! With the mount option `node_buffers`, only nodes that are dirty or under writeback are kept here;
-//! the others live in a room of [`buffers`](crate::buffers), with the lifetime protocol of races.md
-//! §2: a load goes through it (FIND, ALLOC, READ, FREE) and reads children ahead, a commit writes
-//! through it (DIRTY, WRITE), and reclaim takes from it (REL).
+//! With the mount option `node_buffers`, only nodes that are dirty or under writeback are kept
+//! here; the others live in a room of [`buffers`](crate::buffers), with the lifetime protocol of
+//! races.md §2: a load goes through it (FIND, ALLOC, READ, FREE) and reads children ahead, a commit
+//! writes through it (DIRTY, WRITE), and reclaim takes from it (REL).
 
 pub(crate) mod node;
 
@@ -179,10 +179,13 @@ impl Nodes {
         (buffer.node.borrow().generation == ptr.generation).then(|| buffer.clone())
     }
 
-    /// Whether this is the buffer of its place.
+    /// Whether this is the buffer of its place. Where nodes live in a room, a clean one has no
+    /// place here, and must not find another in it.
     pub(crate) fn holds(&self, device: u8, buffer: &Rc<Buffer>) -> bool {
-        let buffers = self.buffers.borrow();
-        buffers.get(&(device, buffer.block)).is_some_and(|held| Rc::ptr_eq(held, buffer))
+        match self.buffers.borrow().get(&(device, buffer.block)) {
+            Some(held) => Rc::ptr_eq(held, buffer),
+            None => self.room(device).is_some(),
+        }
     }
 
     /// A dirty buffer for a new node.
