@@ -112,10 +112,11 @@ impl Writes {
         if let Some(room) = self.room {
             let is_mine = |block| self.nodes.iter().any(|buffer| buffer.block() == block);
             match room.wait(task, is_mine) {
+                Ok(()) => self.nodes.iter().for_each(|buffer| buffer.end_write()),
                 Err(Error::Stopped) => return Err(Error::Stopped),
-                result => failed = failed.or(result.err()),
+                // What the medium does not have stays in memory, whatever reclaim takes.
+                Err(error) => failed = failed.or(Some(error)),
             }
-            self.nodes.iter().for_each(|buffer| buffer.end_write());
         }
         failed.map_or(Ok(()), Err)
     }
