@@ -16,8 +16,8 @@ use crate::options::MountOptions;
 use crate::paths::namespace::Namespace;
 use crate::paths::workers::Workers;
 use crate::store::{Handle, Join, Store};
+use machine::cell::Cell;
 use machine::{Block, Machine, Task};
-use std::cell::Cell;
 use std::rc::Rc;
 
 pub use crate::paths::direct::AsyncIo;

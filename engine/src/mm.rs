@@ -13,8 +13,8 @@ use crate::inode::Inode;
 use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
 use crate::types::BLOCK_BYTES;
+use machine::cell::{Cell, RefCell};
 use machine::{Access, Machine, Mutex, Object, RwLock, Site, Task};
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -11,6 +11,7 @@ use crate::verdict::{Phase, Wrong};
 use machine::Moment;
 use machine::choosers::Dice;
 use machine::disk::{Explorer, Limits, Selection, Step, TornPolicy};
+use rustc_hash::FxHashSet;
 use std::rc::Rc;
 
 /// How much of an execution is judged.
@@ -76,9 +77,14 @@ pub struct CutFound {
     pub inner: Option<(Moment, Selection)>,
 }
 
+/// The crash states of a cut, what the oracle was told by then, and in all.
+type CutKey = (u128, u64, u64);
+
 /// Judges the cuts of executions, with everything reusable kept.
 #[derive(Default)]
 pub struct Judge {
+    /// What was judged in this exploration: crash states with what was promised of them.
+    judged: Option<FxHashSet<CutKey>>,
     explorer: Explorer<Recovered>,
     recoverer: Recoverer,
 }
@@ -99,14 +105,37 @@ impl Judge {
         let cuts = moments(executor, executed, plan, dice);
         let mut found = None;
         for cut in cuts {
+            let key = self.key(executor, program, cut);
+            let judged = self.judged.as_ref().zip(key.as_ref());
+            if judged.is_some_and(|(judged, key)| judged.contains(key)) {
+                continue;
+            }
             totals.cuts += 1;
             found = self.judge_cut(executor, program, cut, plan, dice, &mut totals);
+            if let Some((judged, key)) = self.judged.as_mut().zip(key).filter(|_| found.is_none()) {
+                judged.insert(key);
+            }
             if found.is_some() {
                 break;
             }
         }
         totals.recoveries = self.recoverer.recoveries - before;
         (totals, found)
+    }
+
+    /// From now on, judges a cut only if none was found right that has the same crash states and of
+    /// which the oracle was told the same; or, if `once` is false, every cut.
+    pub fn once(&mut self, once: bool) {
+        self.judged = once.then(FxHashSet::default);
+    }
+
+    /// What the verdict on a cut depends on. Not known where the device fails requests.
+    fn key(&self, executor: &Executor, program: &Program, cut: Moment) -> Option<CutKey> {
+        let is_known = self.judged.is_some() && program.faults.is_empty();
+        is_known.then(|| {
+            let (by_then, in_all) = executor.observed(cut);
+            (self.explorer.history().state_key(cut), by_then, in_all)
+        })
     }
 
     fn judge_cut(

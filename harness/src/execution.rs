@@ -13,11 +13,14 @@ use engine::Fs;
 use engine::defects::Defects;
 use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, RoundRobin, Tempered};
 use machine::disk::{Op, Rule};
+use machine::footprint::{self, Touch};
 use machine::{Chooser, Config, End, Kind, Machine, Moment, Stopped, Task, TaskId};
 use oracle::operation::{NodeId, OpId, Operation, Outcome, PathId, Span, TaskIndex};
 use oracle::{CallId, Oracle, Promises};
+use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 /// Decisions that PCT expects of an execution; its change points fall among them.
@@ -53,6 +56,10 @@ pub struct Executed {
     pub end: Moment,
     /// A hash of all steps.
     pub trace_hash: u64,
+    /// A hash of all invocations and results, in their order.
+    pub results_hash: u64,
+    /// Whether the chooser ended it before its end: nothing can be said of it.
+    pub cut_short: bool,
     /// Which of the machine's recorded choices were the chooser's: those of the tasks.
     pub chosen: std::ops::Range<usize>,
 }
@@ -66,6 +73,10 @@ struct Shared {
     /// Asynchronous operations whose results are out.
     submitted: RefCell<SmallVec<[(OpId, CallId); 4]>>,
     operations: Cell<u64>,
+    /// Whether what the oracle is told is kept.
+    observes: bool,
+    /// After each event that the oracle saw: its moment, and a hash of all so far.
+    observed: RefCell<Vec<(Moment, u64)>>,
 }
 
 /// Executes programs, one after the other, with everything reusable kept.
@@ -76,6 +87,7 @@ pub struct Executor {
     base: Option<Rc<Base>>,
     /// The name hash of every task of the last execution, by number.
     names: Vec<String>,
+    observes: bool,
 }
 
 impl Default for Executor {
@@ -88,7 +100,8 @@ impl Executor {
     /// An executor with a machine of its own.
     pub fn new() -> Self {
         let machine = Machine::new(Config::default(), machine::io::no_disk(), Box::new(RoundRobin));
-        Executor { machine, shared: None, spare_oracle: None, base: None, names: Vec::new() }
+        let names = Vec::new();
+        Executor { machine, shared: None, spare_oracle: None, base: None, names, observes: false }
     }
 
     /// The machine, with the log and the trace of the last execution.
@@ -103,6 +116,24 @@ impl Executor {
     pub fn with_oracle<T>(&self, look: impl FnOnce(&Oracle) -> T) -> T {
         let shared = self.shared.as_ref().expect("something was executed");
         look(&shared.oracle.borrow())
+    }
+
+    /// From now on, keeps hashes of what the oracle is told, or does not.
+    pub fn observe(&mut self, observes: bool) {
+        self.observes = observes;
+    }
+
+    /// What the oracle was told by a cut, and in all, as hashes: of the executions that were
+    /// [observed](Executor::observe).
+    ///
+    /// # Panics
+    /// If nothing was executed yet.
+    pub fn observed(&self, cut: Moment) -> (u64, u64) {
+        let shared = self.shared.as_ref().expect("something was executed");
+        let observed = shared.observed.borrow();
+        let by_then = observed.partition_point(|(at, _)| *at <= cut);
+        let hash = |count: usize| count.checked_sub(1).map_or(0, |last| observed[last].1);
+        (hash(by_then), hash(observed.len()))
     }
 
     /// The image that the last execution started from.
@@ -155,7 +186,10 @@ impl Executor {
             let first = self.machine.choices().len();
             spent = self.run_tasks(&shared, spent);
             executed.chosen = first..self.machine.choices().len();
-            if manner.unmount && shared.wrong.borrow().is_none() {
+            let stopped = self.machine.is_stopped();
+            executed.cut_short =
+                stopped && shared.wrong.borrow().is_none() && self.machine.faults().is_empty();
+            if manner.unmount && !stopped {
                 self.finish(&shared);
             }
         }
@@ -202,6 +236,8 @@ impl Executor {
             wrong: RefCell::new(None),
             submitted: RefCell::default(),
             operations: Cell::new(0),
+            observes: self.observes,
+            observed: RefCell::default(),
         });
         debug_assert!(!base.devices.is_empty());
         self.shared = Some(shared.clone());
@@ -291,6 +327,7 @@ impl Executor {
         executed.decisions = self.machine.choices().len() as u64;
         executed.operations = shared.operations.get();
         executed.trace_hash = self.machine.trace_hash();
+        executed.results_hash = shared.observed.borrow().last().map_or(0, |(_, hash)| *hash);
         executed.wrong = shared.wrong.borrow_mut().take();
         let fault = self.machine.faults().first().map(|f| Wrong::from_fault(f, Phase::Live));
         if executed.wrong.is_none() {
@@ -311,15 +348,34 @@ impl Shared {
         task.machine().poison();
     }
 
+    /// Keeps what the oracle is told at a moment.
+    fn observe(&self, at: Moment, what: impl FnOnce() -> u64) {
+        if !self.observes {
+            return;
+        }
+        let what = what();
+        let mut observed = self.observed.borrow_mut();
+        let before = observed.last().map_or(0, |(_, hash)| *hash);
+        let mut hasher = FxHasher::default();
+        (before, what).hash(&mut hasher);
+        observed.push((at, hasher.finish()));
+    }
+
     fn invoke(&self, task: &Task, who: TaskIndex, id: OpId, operation: &Operation) -> CallId {
         task.begin_operation();
+        footprint::touch(footprint::OBSERVER, Touch::Change);
+        footprint::touch(footprint::CUTS, Touch::Oppose);
         let at = task.machine().tick();
+        self.observe(at, || u64::from(id.0) << 1);
         self.oracle.borrow_mut().invoke(who, id, operation, oracle::Moment(at.0))
     }
 
     fn complete(&self, task: &Task, call: CallId, outcome: &Outcome) -> Result<(), Stopped> {
         self.operations.set(self.operations.get() + 1);
+        footprint::touch(footprint::OBSERVER, Touch::Change);
+        footprint::touch(footprint::CUTS, Touch::Look);
         let at = task.machine().tick();
+        self.observe(at, || hash_outcome(call, outcome));
         self.note_device_errors(task);
         let result = self.oracle.borrow_mut().complete(call, oracle::Moment(at.0), outcome);
         match result {
@@ -397,6 +453,13 @@ impl Shared {
     }
 }
 
+/// A number for what an operation returned.
+fn hash_outcome(call: CallId, outcome: &Outcome) -> u64 {
+    let mut hasher = FxHasher::default();
+    (call, outcome).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Tells the disk which requests to fail, counted from now on: the end of the mount, or the call of
 /// the operation that a fault names.
 fn plan_faults(task: &Task, program: &Program, op: Option<OpId>) {
@@ -406,6 +469,7 @@ fn plan_faults(task: &Task, program: &Program, op: Option<OpId>) {
             Direction::Read => Op::Read,
             Direction::Write => Op::Write,
         };
+        footprint::touch_everything();
         disk.fail(Rule::nth(op, fault.nth));
     }
 }

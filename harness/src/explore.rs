@@ -1,10 +1,16 @@
 //! Exploring: every schedule of a program within a preemption bound, every crash state of each.
+//!
+//! Schedules that differ only in the order of steps that commute are one ([`Reduced`]), and crash
+//! states that differ in nothing that recovery or the oracle looks at are judged once
+//! ([`crate::cuts`]). What is found, and with how many preemptions, is the same as without either.
 
 use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::program::Program;
-use crate::session::Session;
-use machine::choosers::Exhaustive;
+use crate::session::{Session, Shown};
+use machine::Chooser;
+use machine::choosers::{Exhaustive, Reduced};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,21 +21,83 @@ pub struct Bounds {
     pub preemptions: u32,
     /// Schedules at most.
     pub schedules: u64,
+    /// Schedules that are executed after the first violation, to find one with fewer switches.
+    pub shorten: u64,
 }
 
 /// What an exploration came to.
 #[derive(Clone, Debug, Default)]
 pub struct Explored {
-    /// Schedules executed.
+    /// Schedules begun; of those that others cover, only the beginning was executed.
     pub schedules: u64,
+    /// Schedules executed to their end and judged.
+    pub complete: u64,
     /// What was judged.
     pub totals: Totals,
-    /// Whether every schedule within the bound was executed, and every crash state of each judged.
+    /// Whether the verdict is proven: every schedule within the bound was executed, or with fewer
+    /// preemptions than the violation has, and every crash state of each judged.
     pub exhausted: bool,
     /// The fewest preemptions that reach a violation.
     pub pmin: Option<u32>,
-    /// The first violation, with the fewest preemptions.
+    /// A violation with the fewest preemptions; of those seen, the one with the fewest switches.
     pub finding: Option<Finding>,
+}
+
+/// Everything that the schedules within a bound show, for comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Surveyed {
+    /// Schedules begun.
+    pub schedules: u64,
+    /// Every signature of a violation, with the fewest preemptions that reach it.
+    pub signatures: BTreeMap<String, u32>,
+    /// Hashes of the results that the tasks saw, of all executions.
+    pub results: BTreeMap<u64, u32>,
+}
+
+/// A chooser that enumerates schedules.
+trait Search: Chooser + Sized + 'static {
+    fn new(bound: u32) -> Self;
+    fn advance(&mut self) -> bool;
+    fn unsteady(&self) -> bool;
+}
+
+impl Search for Exhaustive {
+    fn new(bound: u32) -> Self {
+        Exhaustive::new(bound)
+    }
+
+    fn advance(&mut self) -> bool {
+        Exhaustive::advance(self)
+    }
+
+    fn unsteady(&self) -> bool {
+        false
+    }
+}
+
+impl Search for Reduced {
+    fn new(bound: u32) -> Self {
+        Reduced::new(bound)
+    }
+
+    fn advance(&mut self) -> bool {
+        Reduced::advance(self)
+    }
+
+    fn unsteady(&self) -> bool {
+        Reduced::unsteady(self)
+    }
+}
+
+/// How a walk over the schedules of one bound ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Walked {
+    /// All were executed.
+    All,
+    /// The visitor had enough, or there were too many.
+    Stopped,
+    /// Executions did not repeat: the walk means nothing.
+    Unsteady,
 }
 
 /// Explores a program. The background workers take part with the budgets that its knobs give.
@@ -43,55 +111,132 @@ pub fn explore(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Explored),
 ) -> Result<Explored, String> {
-    let mut program = program.clone();
-    program.schedule = None;
-    program.cut = None;
-    let program = Rc::new(program);
+    let program = Rc::new(bare(program));
     let mut explored = Explored::default();
+    session.judge_once(true);
     for bound in 0..=bounds.preemptions {
-        let complete = within(session, &program, bound, bounds, stop, &mut explored, progress)?;
-        if explored.finding.is_some() {
-            explored.pmin = Some(bound);
-            return Ok(explored);
-        }
-        if !complete {
+        let mut all_judged = true;
+        let mut visit = |shown: &Shown| {
+            explored.schedules += 1;
+            explored.complete += u64::from(!shown.executed.cut_short);
+            explored.totals.add(&shown.totals);
+            all_judged &= shown.totals.exhausted == shown.totals.cuts;
+            explored.finding = shown.finding.clone();
+            progress(&explored);
+            let is_enough = explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed);
+            explored.finding.is_none() && !is_enough
+        };
+        let walked = walk::<Reduced>(session, &program, bound, &mut visit);
+        if walked != Ok(Walked::All) || !all_judged {
+            session.judge_once(false);
+            walked?;
+            if explored.finding.is_some() {
+                (explored.pmin, explored.exhausted) = (Some(bound), true);
+                shorten(session, &program, bound, bounds.shorten, &mut explored)?;
+            }
             return Ok(explored);
         }
     }
+    session.judge_once(false);
     explored.exhausted = true;
     Ok(explored)
 }
 
-/// Explores within one bound; whether everything was looked at.
-fn within(
+/// Looks for the same violation with fewer switches, among the first schedules of its bound.
+fn shorten(
     session: &mut Session,
     program: &Rc<Program>,
     bound: u32,
-    bounds: Bounds,
-    stop: &AtomicBool,
+    schedules: u64,
     explored: &mut Explored,
-    progress: &mut dyn FnMut(&Explored),
-) -> Result<bool, String> {
+) -> Result<(), String> {
+    let Some(best) = &mut explored.finding else { return Ok(()) };
+    let mut left = schedules;
+    if left > 0 {
+        walk::<Reduced>(session, program, bound, &mut |shown| {
+            left -= 1;
+            if let Some(finding) = &shown.finding
+                && finding.wrong.signature() == best.wrong.signature()
+                && finding.switches() < best.switches()
+            {
+                *best = finding.clone();
+            }
+            left > 0
+        })?;
+    }
+    Ok(())
+}
+
+/// Everything that a program can show within a bound, with or without leaving out what commutes:
+/// both must agree. Nothing, if there are more schedules than the bounds allow.
+///
+/// # Errors
+/// A sentence, if the program cannot be executed, or its executions do not repeat.
+pub fn survey(
+    session: &mut Session,
+    program: &Program,
+    bounds: Bounds,
+    reduced: bool,
+) -> Result<Option<Surveyed>, String> {
+    let program = Rc::new(bare(program));
+    let mut surveyed = Surveyed::default();
+    session.judge_once(reduced);
+    session.observe(true);
+    for bound in 0..=bounds.preemptions {
+        let mut visit = |shown: &Shown| {
+            surveyed.schedules += 1;
+            if !shown.executed.cut_short {
+                surveyed.results.entry(shown.executed.results_hash).or_insert(bound);
+            }
+            if let Some(finding) = &shown.finding {
+                surveyed.signatures.entry(finding.wrong.signature()).or_insert(bound);
+            }
+            surveyed.schedules < bounds.schedules
+        };
+        let walked = match reduced {
+            true => walk::<Reduced>(session, &program, bound, &mut visit)?,
+            false => walk::<Exhaustive>(session, &program, bound, &mut visit)?,
+        };
+        match walked {
+            Walked::All => {}
+            Walked::Stopped => return Ok(None),
+            Walked::Unsteady => return Err("executions of one beginning differ".to_string()),
+        }
+    }
+    Ok(Some(surveyed))
+}
+
+/// A program without what a finding adds.
+fn bare(program: &Program) -> Program {
+    let mut program = program.clone();
+    program.schedule = None;
+    program.cut = None;
+    program
+}
+
+/// Executes the schedules within one bound until the visitor has enough.
+fn walk<S: Search>(
+    session: &mut Session,
+    program: &Rc<Program>,
+    bound: u32,
+    visit: &mut dyn FnMut(&Shown) -> bool,
+) -> Result<Walked, String> {
     let plan = Plan::thorough();
-    let mut chooser: Box<dyn machine::Chooser> = Box::new(Exhaustive::new(bound));
-    let mut complete = true;
+    let mut chooser: Box<dyn Chooser> = Box::new(S::new(bound));
+    let mut executions = 0;
     loop {
-        let search = chooser.as_any().downcast_mut::<Exhaustive>();
-        if !search.expect("the chooser comes back").advance() {
-            return Ok(complete);
+        let search = chooser.as_any().downcast_mut::<S>().expect("the chooser comes back");
+        if search.unsteady() {
+            return Ok(Walked::Unsteady);
         }
-        if explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed) {
-            return Ok(false);
+        if !search.advance() {
+            return Ok(Walked::All);
         }
-        let (shown, spent) = session.run_with(program, &plan, explored.schedules, chooser)?;
+        let (shown, spent) = session.run_with(program, &plan, executions, chooser)?;
         chooser = spent;
-        explored.schedules += 1;
-        explored.totals.add(&shown.totals);
-        complete &= shown.totals.exhausted == shown.totals.cuts;
-        if shown.finding.is_some() {
-            explored.finding = shown.finding;
-            return Ok(false);
+        executions += 1;
+        if !visit(&shown) {
+            return Ok(Walked::Stopped);
         }
-        progress(explored);
     }
 }

@@ -66,6 +66,22 @@ impl Finding {
         Finding { wrong: wrong.clone(), program }
     }
 
+    /// How often the recorded schedule switches from one task to another.
+    pub fn switches(&self) -> usize {
+        let moves = self.program.schedule.iter().flat_map(|schedule| &schedule.moves);
+        let tasks = moves.filter_map(|step| match step {
+            Move::Run { who, .. } if who != DEVICE => Some(who),
+            _ => None,
+        });
+        let mut switches = 0;
+        let mut last: Option<&String> = None;
+        for who in tasks {
+            switches += usize::from(last.is_some_and(|last| last != who));
+            last = Some(who);
+        }
+        switches
+    }
+
     /// The text of the file.
     pub fn text(&self) -> String {
         self.program.to_string()

@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod images;
 mod knobs;
 pub mod lanes;
+pub mod litmus;
 pub mod minimize;
 pub mod program;
 pub mod recovery;

@@ -1,6 +1,6 @@
 //! Replaying a program and comparing what it shows with what it expects.
 
-use crate::explore::{self, Bounds};
+use crate::litmus::{self, Allowance};
 use crate::program::{Expect, Program};
 use crate::session::Session;
 use crate::verdict::Wrong;
@@ -33,17 +33,19 @@ pub struct Replayed {
 /// A sentence, if it cannot be executed.
 pub fn replay(session: &mut Session, program: &Program) -> Result<Replayed, String> {
     match &program.expect {
-        Some(Expect::Reachable { kind, preemptions }) => {
-            let found = explored(session, program, *preemptions)?;
-            let expected = format!("reachable {kind} with {preemptions} preemptions");
-            let as_expected = found.wrong.as_ref().is_some_and(|wrong| wrong.kind == *kind);
-            Ok(Replayed { expected, as_expected, ..found })
-        }
-        Some(Expect::Unreachable { preemptions }) => {
-            let found = explored(session, program, *preemptions)?;
-            let expected = format!("unreachable with {preemptions} preemptions");
-            let as_expected = found.found.starts_with("unreachable");
-            Ok(Replayed { expected, as_expected, ..found })
+        Some(Expect::Reachable { .. } | Expect::Unreachable { .. }) => {
+            let allowance = Allowance { schedules: SCHEDULES_MAX, preemptions: 0 };
+            let verdict = litmus::check(session, program, allowance, &AtomicBool::new(false))?;
+            let explored = verdict.explored;
+            let pmin = explored.pmin.map_or(String::new(), |pmin| format!(" preemptions={pmin}"));
+            Ok(Replayed {
+                wrong: explored.finding.map(|finding| finding.wrong),
+                expected: verdict.expected,
+                found: format!("{}{pmin}", verdict.found),
+                as_expected: verdict.as_expected,
+                divergences: 0,
+                crash_states: explored.totals.crash_states,
+            })
         }
         expect => {
             let shown = session.replay(&Rc::new(program.clone()))?;
@@ -67,24 +69,4 @@ pub fn replay(session: &mut Session, program: &Program) -> Result<Replayed, Stri
             Ok(Replayed { wrong, expected, found, as_expected, divergences, crash_states })
         }
     }
-}
-
-fn explored(session: &mut Session, program: &Program, bound: u32) -> Result<Replayed, String> {
-    let bounds = Bounds { preemptions: bound, schedules: SCHEDULES_MAX };
-    let stop = AtomicBool::new(false);
-    let explored = explore::explore(session, program, bounds, &stop, &mut |_| {})?;
-    let wrong = explored.finding.map(|finding| finding.wrong);
-    let found = match (&wrong, explored.pmin) {
-        (Some(wrong), Some(pmin)) => format!("reachable {} with {pmin} preemptions", wrong.kind),
-        _ if explored.exhausted => format!("unreachable with {bound} preemptions"),
-        _ => format!("inconclusive after {} schedules", explored.schedules),
-    };
-    Ok(Replayed {
-        wrong,
-        expected: String::new(),
-        found,
-        as_expected: false,
-        divergences: 0,
-        crash_states: explored.totals.crash_states,
-    })
 }

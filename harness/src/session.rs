@@ -62,6 +62,9 @@ impl Session {
             shown.finding = Some(finding);
             return Ok((shown, chooser));
         }
+        if shown.executed.cut_short {
+            return Ok((shown, chooser));
+        }
         if plan.cuts_max > 0 {
             let mut dice = Dice::new(seed);
             let (totals, found) =
@@ -116,6 +119,17 @@ impl Session {
             same.cut = Some(cut.clone());
             shown.finding = Some(Finding { wrong, program: same });
         }
+    }
+
+    /// Whether hashes of what the oracle is told are kept.
+    pub fn observe(&mut self, observes: bool) {
+        self.executor.observe(observes);
+    }
+
+    /// Whether equal cuts of several executions of one program are judged only once.
+    pub fn judge_once(&mut self, once: bool) {
+        self.executor.observe(once);
+        self.judge.once(once);
     }
 
     /// The executor, with the last execution.

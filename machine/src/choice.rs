@@ -65,11 +65,15 @@ pub struct Candidate {
 pub struct Ready<'a> {
     /// Whether candidate 0 is the task that made the last step.
     pub current_is_ready: bool,
-    /// The candidates; at least two.
+    /// The candidates; at least two, unless the chooser watches.
     pub candidates: &'a [Candidate],
-    /// The requests that the device may complete, in the order of submission.
+    /// The requests that the device may complete, in the order in which [`COMPLETE`] numbers them.
     pub in_flight: &'a [RequestId],
 }
+
+/// What a chooser returns in place of a candidate to end the execution there: the machine stops
+/// without a report.
+pub const STOP: u32 = u32::MAX;
 
 impl Ready<'_> {
     /// How many candidates there are.
@@ -80,7 +84,7 @@ impl Ready<'_> {
 
 /// Turns a source of numbers into decisions.
 pub trait Chooser {
-    /// Who makes the next step: an index into the candidates.
+    /// Who makes the next step: an index into the candidates, or [`STOP`].
     fn run(&mut self, ready: &Ready<'_>) -> u32;
 
     /// Any other decision: a number below `n`, where `n` is at least two.
@@ -97,6 +101,15 @@ pub trait Chooser {
     fn preempts(&self) -> bool {
         true
     }
+
+    /// Whether this chooser is asked before every step, even if there is only one candidate, and
+    /// sees what each step touched ([`crate::footprint`]).
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// The run that it decided has ended. Told only to a chooser that watches.
+    fn ended(&mut self) {}
 
     /// Gives the chooser back its concrete type.
     fn as_any(&mut self) -> &mut dyn std::any::Any;

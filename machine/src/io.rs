@@ -1,12 +1,13 @@
 //! Device IO as tasks see it: submit, wait, completion handlers.
 
+use crate::cell::RefCell;
 use crate::disk::{Data, Disk, DiskError, Note, Request, RequestId};
 use crate::event::{Access, Object, Site};
+use crate::footprint::{self, Entry, Touch};
 use crate::lock::LockClass;
 use crate::machine::{Machine, Server, Status, Stopped, TaskId, Waiting};
 use crate::task::Task;
 use smallvec::SmallVec;
-use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
 
@@ -60,6 +61,53 @@ impl Bios {
     }
 }
 
+/// What a submission touches: the order of the writes of a block, what a cut may leave, what a
+/// flush covers.
+fn touch_submission(disk: &Disk, request: &Request) {
+    let (device, first) = request.place();
+    match request {
+        Request::Read { .. } => {}
+        Request::Flush { .. } => footprint::touch(footprint::coverage(device), Touch::Oppose),
+        Request::Write { .. } | Request::Discard { .. } => {
+            for block in first..first + request.count() {
+                footprint::touch(footprint::block(device, block), Touch::Change);
+            }
+            footprint::touch(footprint::CUTS, Touch::Look);
+        }
+    }
+    if disk.plans_errors() {
+        footprint::touch(footprint::ERROR_PLAN, Touch::Change);
+    }
+}
+
+/// What a completion touches: the blocks that readers see, what later flushes cover, and what a cut
+/// may leave, if the request makes anything durable or fails.
+pub(crate) fn touch_completion(disk: &Disk, id: RequestId) {
+    let Some(logged) = disk.log().get(id) else { return };
+    let (device, first) = logged.request.place();
+    let blocks = first..first + logged.request.count();
+    if logged.is_to_fail() {
+        footprint::touch(footprint::EVERYTHING, Touch::Change);
+    }
+    match &logged.request {
+        Request::Flush { .. } => footprint::touch(footprint::CUTS, Touch::Oppose),
+        Request::Read { .. } => {
+            blocks.for_each(|b| footprint::touch(footprint::block(device, b), Touch::Look));
+        }
+        Request::Write { fua, .. } => {
+            blocks.for_each(|b| footprint::touch(footprint::block(device, b), Touch::Change));
+            footprint::touch(footprint::coverage(device), Touch::Look);
+            if *fua {
+                footprint::touch(footprint::CUTS, Touch::Oppose);
+            }
+        }
+        Request::Discard { .. } => {
+            blocks.for_each(|b| footprint::touch(footprint::block(device, b), Touch::Change));
+            footprint::touch(footprint::coverage(device), Touch::Look);
+        }
+    }
+}
+
 /// The "interrupt" after a completion.
 pub(crate) fn finish(machine: &Machine, id: RequestId) {
     let pending = machine.0.bios.borrow_mut().0.get_mut(id.0 as usize).and_then(Option::take);
@@ -108,8 +156,10 @@ impl Bio {
             // No choice to make: the device serves the one that is waited for.
             machine.complete(self.id);
         }
+        footprint::boundary();
         while !self.is_done() {
             self.state.enlist(task.id());
+            footprint::retract();
             let waiting = Waiting {
                 class: IOWAIT.name(),
                 instance: (u64::from(self.id.0), 0),
@@ -159,8 +209,10 @@ impl Task {
         let object = Object::new(OBJECT_BLOCK, u64::from(device.0), block);
         self.site(&SUBMIT, object, Access::Io)?;
         let machine = self.machine();
+        touch_submission(&machine.disk(), &request);
         let moment = machine.tick();
         let id = machine.disk_mut().submit(moment, request, note);
+        footprint::note(Entry::Submitted(id));
         machine.0.bios.borrow_mut().set(id, pending);
         Ok(id)
     }

@@ -9,6 +9,7 @@
 //! generator outside [`choosers`], and has `unsafe` in two rooms only, `fibre` and [`medium`].
 
 pub mod block;
+pub mod cell;
 pub mod choice;
 pub mod choosers;
 mod deadlock;
@@ -16,6 +17,7 @@ pub mod disk;
 pub mod event;
 pub mod fault;
 mod fibre;
+pub mod footprint;
 pub mod io;
 pub mod lock;
 mod machine;

@@ -8,12 +8,13 @@
 //! It knows tasks, requests and locks by number only, and no file system.
 
 use crate::choice::{
-    Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, name_hash,
+    Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, STOP, name_hash,
 };
 use crate::disk::{Disk, Moment, RequestId};
 use crate::event::{Event, Object, Site};
 use crate::fault::{Fault, FaultKind, capture};
 use crate::fibre::{Fibre, Handle, Pause, Resume};
+use crate::footprint::{self, Entry, Touch};
 use crate::io::Bios;
 use crate::lock::lockdep::{Held, Lockdep};
 use crate::task::Task;
@@ -171,6 +172,7 @@ pub(crate) struct Inner {
     epoch: Cell<u32>,
     chooser: RefCell<Box<dyn Chooser>>,
     preempts: Cell<bool>,
+    watches: Cell<bool>,
     candidates: RefCell<Vec<Candidate>>,
     choices: RefCell<Vec<Choice>>,
     trace: RefCell<Vec<Step>>,
@@ -182,7 +184,7 @@ impl Machine {
     /// A machine with a disk attached, whose decisions come from `chooser`.
     pub fn new(config: Config, disk: Disk, chooser: Box<dyn Chooser>) -> Self {
         capture::install();
-        let preempts = chooser.preempts();
+        let (preempts, watches) = (chooser.preempts(), chooser.watches());
         Machine(Rc::new(Inner {
             config: Cell::new(config),
             tasks: RefCell::default(),
@@ -198,6 +200,7 @@ impl Machine {
             epoch: Cell::new(0),
             chooser: RefCell::new(chooser),
             preempts: Cell::new(preempts),
+            watches: Cell::new(watches),
             candidates: RefCell::default(),
             choices: RefCell::default(),
             trace: RefCell::default(),
@@ -225,12 +228,15 @@ impl Machine {
         m.steps.set(0);
         m.locks.set(0);
         m.epoch.set(m.epoch.get() + 1);
+        footprint::restart();
         m.poisoned.set(false);
     }
 
     /// Replaces the chooser and gives the old one back.
     pub fn set_chooser(&self, chooser: Box<dyn Chooser>) -> Box<dyn Chooser> {
         self.0.preempts.set(chooser.preempts());
+        self.0.watches.set(chooser.watches());
+        footprint::record(chooser.watches());
         self.0.chooser.replace(chooser)
     }
 
@@ -296,6 +302,11 @@ impl Machine {
         self.0.poisoned.set(true);
     }
 
+    /// Whether the machine is poisoned: nothing runs on it any more.
+    pub fn is_stopped(&self) -> bool {
+        self.0.poisoned.get()
+    }
+
     /// Creates a task. It runs when the chooser lets it; nothing of it runs in this call.
     pub fn spawn(&self, name: &str, kind: Kind, body: Body) -> TaskId {
         let m = &*self.0;
@@ -323,6 +334,7 @@ impl Machine {
         if kind == Kind::Foreground {
             m.foreground.set(m.foreground.get() + 1);
         }
+        footprint::note(Entry::Spawned(name_hash(name)));
         id
     }
 
@@ -348,6 +360,10 @@ impl Machine {
         m.ready.set(m.ready.get() & !(1 << id.0));
         if state.kind == Kind::Foreground {
             m.foreground.set(m.foreground.get() - 1);
+            if m.foreground.get() == 0 {
+                // Whatever has not happened by now does not happen in this run.
+                footprint::touch(footprint::EVERYTHING, Touch::Change);
+            }
         }
         drop(tasks);
         if leaked {
@@ -368,6 +384,7 @@ impl Machine {
                         self.complete_one();
                         continue;
                     }
+                    None if m.poisoned.get() => break,
                     None => {
                         let fault = crate::deadlock::report(self);
                         self.report(fault);
@@ -376,6 +393,9 @@ impl Machine {
                 },
             };
             self.resume(next);
+        }
+        if m.watches.get() {
+            m.chooser.borrow_mut().ended();
         }
         if m.poisoned.get() { End::Stopped } else { End::Done }
     }
@@ -461,10 +481,11 @@ impl Machine {
         assert!(chosen < n, "the chooser chose beyond the possibilities");
         let choice = Choice { label, n, chosen, actor: Actor::Device };
         self.0.choices.borrow_mut().push(choice);
+        footprint::note(Entry::Decided(u64::from(chosen) << 32 | u64::from(name_hash(label))));
         chosen
     }
 
-    /// Who makes the next step, or `None` if nobody can.
+    /// Who makes the next step, or `None` if nobody can or the chooser stops the machine.
     fn choose_run(&self, current: Option<TaskId>) -> Option<Actor> {
         let m = &*self.0;
         let mut ready = m.ready.get();
@@ -492,14 +513,20 @@ impl Machine {
         }
         match candidates.len() {
             0 => None,
-            1 => Some(candidates[0].actor),
+            1 if !m.watches.get() => Some(candidates[0].actor),
             count => {
                 let view = Ready { current_is_ready, candidates: &candidates, in_flight };
                 let chosen = m.chooser.borrow_mut().run(&view);
+                if chosen == STOP {
+                    m.poisoned.set(true);
+                    return None;
+                }
                 assert!((chosen as usize) < count, "the chooser chose nobody");
                 let actor = candidates[chosen as usize].actor;
-                let choice = Choice { label: RUN, n: count as u32, chosen, actor };
-                m.choices.borrow_mut().push(choice);
+                if count > 1 {
+                    let choice = Choice { label: RUN, n: count as u32, chosen, actor };
+                    m.choices.borrow_mut().push(choice);
+                }
                 Some(actor)
             }
         }
@@ -527,6 +554,7 @@ impl Machine {
     pub(crate) fn complete(&self, id: RequestId) {
         let moment = self.tick();
         self.0.steps.set(self.0.steps.get() + 1);
+        crate::io::touch_completion(&self.disk(), id);
         self.disk_mut().complete(moment, id);
         let what = StepKind::Complete(id);
         self.0.trace.borrow_mut().push(Step { moment, actor: Actor::Device, what });
@@ -570,7 +598,8 @@ impl Machine {
                     return self.suspend(id);
                 }
                 Some(Actor::Device) => self.complete_one(),
-                None => unreachable!("the current task is ready"),
+                // The current task is ready, so the chooser stopped the machine.
+                None => return Err(Stopped),
             }
             if self.0.poisoned.get() {
                 return Err(Stopped);

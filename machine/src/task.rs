@@ -2,6 +2,7 @@
 
 use crate::event::{Access, Event, Object, Site};
 use crate::fault::{Fault, FaultKind};
+use crate::footprint;
 use crate::lock::LockClass;
 use crate::machine::{Machine, Server, Status, Stopped, TaskId, Waiting};
 use crate::wait::WaitQueue;
@@ -120,8 +121,10 @@ impl Task {
         let place = Location::caller();
         let instance = (object.a, object.b);
         self.machine.check_order(self.id, class, instance, place)?;
+        footprint::boundary();
         while !done() {
             queue.enlist(self.id);
+            footprint::retract();
             let waiting = Waiting { class: class.name(), instance, lock: None, server, place };
             self.machine.block(self.id, Status::Blocked, waiting)?;
         }
@@ -136,8 +139,10 @@ impl Task {
     #[track_caller]
     pub fn idle(&self, queue: &WaitQueue, has_work: impl Fn() -> bool) -> Result<(), Stopped> {
         let place = Location::caller();
+        footprint::boundary();
         while !has_work() {
             queue.enlist(self.id);
+            footprint::retract();
             let waiting =
                 Waiting { class: "work", instance: (0, 0), lock: None, server: Server::Any, place };
             self.machine.block(self.id, Status::Idle, waiting)?;

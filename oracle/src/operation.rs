@@ -181,7 +181,7 @@ pub enum Errno {
 /// One run of a hole map: `[offset, offset + len)` of the file is data or a hole. As by
 /// `lseek(SEEK_DATA/SEEK_HOLE)`: a target may report a hole as data (POSIX allows it), and
 /// unwritten extents as either, but never data as a hole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HoleRun {
     /// The bytes of the run.
     pub span: Span,
@@ -190,7 +190,7 @@ pub struct HoleRun {
 }
 
 /// What a successful operation returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Value {
     /// Nothing but success.

@@ -9,7 +9,7 @@ use crate::fs::Fs;
 use crate::store::{InodeItem, Tree};
 use crate::types::Ino;
 use machine::Task;
-use std::cell::RefCell;
+use machine::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -32,6 +32,7 @@ impl InodeCache {
     pub fn add(&self, inode: Rc<Inode>) -> Rc<Inode> {
         let mut inodes = self.inodes.borrow_mut();
         if inodes.len() >= UNUSED_MAX {
+            machine::footprint::touch_everything();
             inodes.retain(|_, inode| Rc::strong_count(inode) > 1 || inode.is_busy());
         }
         inodes.entry(inode.ino).or_insert(inode).clone()

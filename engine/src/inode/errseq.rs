@@ -4,7 +4,7 @@
 //! has seen yet is also reported to a file that is opened later. It must never know what failed.
 
 use crate::error::Error;
-use std::cell::{Cell, RefCell};
+use machine::cell::{Cell, RefCell};
 
 /// The errors of an inode so far: a counter that moves when the last error was seen.
 #[derive(Default)]

@@ -10,8 +10,8 @@
 
 use super::span::Blocks;
 use crate::types::{Ino, TransactionId};
+use machine::cell::RefCell;
 use smallvec::SmallVec;
-use std::cell::RefCell;
 
 /// A name in a directory.
 pub type Name = SmallVec<[u8; 24]>;

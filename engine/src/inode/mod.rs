@@ -22,11 +22,11 @@ use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use errseq::ErrSeq;
 use extents::ExtentMap;
 use log_state::LogState;
+use machine::cell::{Cell, RefCell};
 use machine::{Machine, Mutex, RangeLock, RwLock, WaitQueue};
 use ordered::OrderedTable;
 use pages::PageCache;
 use span::{Blocks, Span};
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// An inode in memory.

@@ -9,8 +9,8 @@ use super::span::Blocks;
 use crate::paths::direct::Iocb;
 use crate::store::Reserve;
 use crate::types::{Run, TransactionId};
+use machine::cell::{Cell, RefCell};
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -12,8 +12,8 @@ use super::span::Blocks;
 use crate::classes::PAGE;
 use crate::store::Reserve;
 use crate::types::Ino;
+use machine::cell::{Cell, Ref, RefCell};
 use machine::{BLOCK_BYTES, Block, Machine, Mutex, WaitQueue};
-use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 

@@ -5,7 +5,7 @@
 //! must never know inodes.
 
 use crate::types::TransactionId;
-use std::cell::Cell;
+use machine::cell::Cell;
 
 /// The state of the log of a mount.
 #[derive(Debug, Default)]

@@ -19,10 +19,10 @@ use crate::inode::ordered::{OrderedExtent, OrderedKind, OrderedPlan};
 use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
 use crate::store::{Handle, Reserve};
 use crate::types::{BLOCK_BYTES, SECTOR_BYTES};
+use machine::cell::{Cell, RefCell};
 use machine::disk::{Data, Note};
 use machine::{Access, Block, Guard, Mode, Object, Server, Site, Task, WaitQueue};
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 static PUBLISH: Site = Site::new("dwrite.publish");

@@ -75,6 +75,7 @@ impl Fs {
             rest.start = index + 1;
             task.site(&RECLAIM, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
             let Some(_locked) = page.lock().try_lock(task) else { continue };
+            machine::footprint::touch_everything();
             // The cache has one reference, this function the other.
             let is_used = Rc::strong_count(&page) > 2 || inode.is_mapped(Blocks::one(index));
             let is_clean = !page.is_dirty() && !page.is_under_writeback();

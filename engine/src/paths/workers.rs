@@ -16,8 +16,8 @@ use crate::inode::ordered::OrderedExtent;
 use crate::inode::span::{Blocks, Span};
 use crate::options::MountOptions;
 use crate::types::Ino;
+use machine::cell::{Cell, RefCell};
 use machine::{Kind, Machine, Object, Server, Stopped, Task, WaitQueue};
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 

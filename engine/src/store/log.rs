@@ -30,9 +30,9 @@ use super::writes::Writes;
 use super::{Handle, OBJECT_TRANSACTION, Store};
 use crate::error::{Error, Result};
 use crate::types::{Ino, Run};
+use machine::cell::Cell;
 use machine::{Access, BLOCK_BYTES, Block, Guard, LockClass, Machine, Mutex, Object, Site, Task};
 use smallvec::SmallVec;
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 

@@ -16,9 +16,9 @@ use crate::defects::Defects;
 use crate::error::{Error, Result};
 use crate::options::{ImageOptions, MountOptions};
 use crate::types::Ino;
+use machine::cell::{Cell, RefCell};
 use machine::disk::{Note, Request};
 use machine::{DeviceId, Machine, Mutex, Task};
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 impl Store {

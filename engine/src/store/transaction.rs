@@ -9,11 +9,11 @@
 
 use super::space::{Claim, Irrevocable, Reserve, Space, Urgency};
 use crate::error::{Error, Result};
+use machine::cell::{Cell, RefCell};
 use machine::{
     Access, Guard, LockClass, Machine, Object, RwLock, Server, Site, Task, TaskId, WaitQueue,
 };
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 /// The class of handles of users.

@@ -7,6 +7,10 @@ use crate::session::Session;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
+use std::rc::Rc;
+
+/// Schedules executed after the first violation, to find one with fewer switches.
+const SHORTEN: u64 = 1000;
 
 /// What is explored.
 #[derive(Args, Debug)]
@@ -19,6 +23,9 @@ pub struct Arguments {
     /// Schedules at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     schedules: u64,
+    /// Print the steps of the violation, one lane for each task.
+    #[arg(long)]
+    trace: bool,
     /// Write the violation to this folder.
     #[arg(long, value_name = "DIR", default_value = "findings")]
     out: PathBuf,
@@ -32,6 +39,7 @@ struct Document {
     pmin: Option<u32>,
     preemptions: u32,
     schedules: u64,
+    complete: u64,
     cuts: u64,
     crash_states: u64,
     recoveries: u64,
@@ -50,7 +58,11 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let stop = interruptible();
     let clock = Stopwatch::start();
     let bar = bar(None);
-    let bounds = Bounds { preemptions: arguments.preemptions, schedules: arguments.schedules };
+    let bounds = Bounds {
+        preemptions: arguments.preemptions,
+        schedules: arguments.schedules,
+        shorten: SHORTEN,
+    };
     let explored = explore::explore(&mut session, &program, bounds, &stop, &mut |so_far| {
         if so_far.schedules % 64 == 0 {
             let states = so_far.totals.crash_states;
@@ -64,6 +76,11 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         print_json(&document);
     } else {
         print_text(&document, &explored);
+        if let Some(finding) = explored.finding.as_ref().filter(|_| arguments.trace) {
+            let program = Rc::new(finding.program.clone());
+            session.replay(&program).map_err(Failure::Input)?;
+            crate::lanes::lines(&session).iter().for_each(|line| say(line));
+        }
     }
     let fine = document.verdict == "unreachable";
     Ok(if fine { Exit::Expected } else { Exit::Violation })
@@ -88,6 +105,7 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
         pmin: explored.pmin,
         preemptions: arguments.preemptions,
         schedules: explored.schedules,
+        complete: explored.complete,
         cuts: explored.totals.cuts,
         crash_states: explored.totals.crash_states,
         recoveries: explored.totals.recoveries,
@@ -99,16 +117,23 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
 
 fn print_text(document: &Document, explored: &Explored) {
     say(&format!(
-        "{}: {} schedules, {} cuts, {} crash states, {} recoveries in {:.1} s",
+        "{} within {} preemptions: {} schedules ({} to their end), {} cuts, {} crash states, \
+         {} recoveries in {:.1} s",
         document.verdict,
+        document.preemptions,
         document.schedules,
+        document.complete,
         document.cuts,
         document.crash_states,
         document.recoveries,
         document.seconds
     ));
     if let (Some(pmin), Some(finding)) = (document.pmin, &explored.finding) {
-        say(&format!("with {pmin} preemptions: {}", finding.wrong));
+        let switches = finding.switches();
+        say(&format!("with {pmin} preemptions, {switches} switches: {}", finding.wrong));
+    }
+    if document.verdict == "inconclusive" {
+        say("the bound was not exhausted: nothing is proven");
     }
     if let Some(file) = &document.finding {
         say(&format!("replay: powerfail replay {}", file.display()));

@@ -8,6 +8,7 @@ pub mod conform;
 pub mod defects;
 pub mod explore;
 pub mod image;
+pub mod litmus;
 pub mod minimize;
 pub mod replay;
 pub mod run;

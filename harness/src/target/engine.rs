@@ -9,6 +9,7 @@ use engine::defects::Defects;
 use engine::options::MountOptions;
 use engine::paths::remap::Dedupe;
 use engine::{AsyncIo, Error, File, Fs, Mapping};
+use machine::cell::{Cell, RefCell};
 use machine::disk::Op;
 use machine::{Machine, Stopped, Task};
 use oracle::operation::{
@@ -17,7 +18,6 @@ use oracle::operation::{
 use oracle::operation::{TaskIndex, Value};
 use oracle::{DeviceError, DeviceErrorPlace, Oracle, Promises};
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A mounted engine, shared by the tasks of a program.

@@ -46,6 +46,11 @@ fn unsafe_stays_in_its_rooms() {
 }
 
 #[test]
+fn tasks_share_state_through_cells_that_tell() {
+    holds(rules::shared_cells);
+}
+
+#[test]
 fn crates_know_only_what_lies_below() {
     holds(rules::crate_arrows);
 }
@@ -118,6 +123,14 @@ fn an_unsafe_block_outside_is_named() {
     let message = "a.rs:2: `unsafe` outside of its rooms (see UNSAFE_ROOMS in tests/tidy)";
     says(rules::unsafe_rooms, "a.rs", text, &[message]);
     says(rules::unsafe_rooms, "machine/src/fibre.rs", text, &[]);
+}
+
+#[test]
+fn a_cell_that_does_not_tell_is_named() {
+    let text = "//! D.\nuse std::cell::Cell;\n";
+    let message = "engine/src/a.rs:2: `std::cell`: tasks share state through `machine::cell` alone";
+    says(rules::shared_cells, "engine/src/a.rs", text, &[message]);
+    says(rules::shared_cells, "machine/src/a.rs", text, &[]);
 }
 
 #[test]

@@ -69,6 +69,8 @@ const BANNED: &[Banned] = &[
         instead: "concurrency is tasks of the machine; jobs and conformance have their own modules",
         except: &[
             "harness/src/campaign.rs",
+            "harness/src/litmus.rs",
+            "harness/src/commands/litmus.rs",
             "harness/src/conform/threads.rs",
             "harness/src/target/kernel/perform.rs",
         ],
@@ -207,6 +209,19 @@ pub fn unsafe_rooms(source: &Source) -> Vec<String> {
     let uses = source.code_lines().filter(|(_, code)| has_name(code, "unsafe"));
     uses.map(|(line, _)| {
         source.at(line, "`unsafe` outside of its rooms (see UNSAFE_ROOMS in tests/tidy)")
+    })
+    .collect()
+}
+
+/// What tasks share tells explorers that it is touched.
+pub fn shared_cells(source: &Source) -> Vec<String> {
+    let is_engine = source.path.starts_with("engine/src/") && !source.path.contains("/tests");
+    if !is_engine && source.path != "harness/src/target/engine.rs" {
+        return Vec::new();
+    }
+    let uses = source.code_lines().filter(|(_, code)| code.contains("std::cell"));
+    uses.map(|(line, _)| {
+        source.at(line, "`std::cell`: tasks share state through `machine::cell` alone")
     })
     .collect()
 }

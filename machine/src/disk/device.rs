@@ -139,6 +139,11 @@ impl Disk {
         self.plan.add(rule);
     }
 
+    /// Whether errors are planned.
+    pub(crate) fn plans_errors(&self) -> bool {
+        !self.plan.is_empty()
+    }
+
     /// The requests that failed so far, in the order of completion, refused ones (D-14) included.
     pub fn failed(&self) -> &[Failure] {
         &self.failures

@@ -101,6 +101,10 @@ impl Plan {
         self.rules.clear();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// What the plan holds for a request being submitted: the part it leaves if it is to fail.
     /// Every rule counts; the first that hits decides.
     pub(super) fn fate(&mut self, request: &Request) -> Option<Part> {

@@ -240,6 +240,11 @@ impl Logged {
         }
     }
 
+    /// Whether it will fail, or has failed, when it completes.
+    pub(crate) fn is_to_fail(&self) -> bool {
+        self.fate.is_err()
+    }
+
     /// Whether it completed without an error.
     pub fn succeeded(&self) -> bool {
         self.outcome == Outcome::Done

@@ -42,6 +42,8 @@ pub struct Version {
     pub request: RequestId,
     /// The index of the block in the request.
     pub index: u32,
+    /// A number of the block and of the version's place in the order of effect.
+    salt: u64,
     /// The whole payload of the block; zeros for a discard.
     pub content: Block,
     submitted: Moment,
@@ -129,8 +131,13 @@ impl History {
         // In the order of effect (D-7), those that never complete in the order of submission.
         found.sort_unstable_by_key(|(slot, v)| (*slot, v.completed, v.submitted));
         let mut start = 0;
-        for run in found.chunk_by(|a, b| a.0 == b.0) {
+        for run in found.chunk_by_mut(|a, b| a.0 == b.0) {
             let end = start + run.len() as u32;
+            let slot = &slots[run[0].0 as usize];
+            let place = place_key(slot.device, slot.block);
+            for (at, (_, version)) in run.iter_mut().enumerate() {
+                version.salt = super::mix(place).wrapping_add(at as u64);
+            }
             slots[run[0].0 as usize].versions = start..end;
             start = end;
         }
@@ -183,6 +190,40 @@ impl History {
         let options = Rc::new(self.options_at(slot, cut, torn));
         known.borrow_mut().push(options.clone());
         options
+    }
+
+    /// A number for what a cut may leave of all blocks: equal, over all logs on the same bases, for
+    /// cuts that have the same options everywhere.
+    pub fn state_key(&self, cut: Moment) -> u128 {
+        let cut = cut.min(Moment::LAST);
+        (0..self.slots()).fold(0, |sum: u128, slot| sum.wrapping_add(self.slot_key(slot, cut)))
+    }
+
+    fn slot_key(&self, slot: u32, cut: Moment) -> u128 {
+        let versions = self.versions_of(slot);
+        let floors = floors(versions, cut);
+        let mut key = 0;
+        let mut add = |number: u64| key = super::mix(key ^ number).rotate_left(17);
+        let mut is_base = true;
+        for floor in floors {
+            is_base &= floor.is_none();
+            add(floor.map_or(0, |at| content_key(&versions[at].content)));
+        }
+        for (at, version) in versions.iter().enumerate() {
+            let mask = version.live_mask(at, cut, &floors);
+            if mask != 0 {
+                is_base = false;
+                add(u64::from(mask));
+                add(content_key(&version.content));
+                add(version.salt);
+            }
+        }
+        if is_base {
+            return 0;
+        }
+        let (device, block) = self.place(slot);
+        add(place_key(device, block));
+        u128::from(super::mix(key)) << 64 | u128::from(super::mix(!key))
     }
 
     /// The content that has each sector of the age given. An age beyond the last version of a
@@ -366,6 +407,7 @@ impl Version {
         Version {
             request: logged.id,
             index,
+            salt: 0,
             content,
             submitted: logged.submitted,
             completed,
@@ -431,10 +473,16 @@ fn interval(versions: &[Version], cut: Moment) -> (Moment, Moment) {
     (from, until)
 }
 
-/// A mixture that depends on nothing but the request, and mixes.
+/// The first bytes of the hash of a content.
+fn content_key(content: &Block) -> u64 {
+    let digest = content.digest();
+    u64::from_le_bytes(digest[..8].try_into().expect("eight bytes"))
+}
+
+/// A mixture that depends on nothing but the block and the version's place in the order of effect,
+/// so that schedules which lead to the same versions have the same mixtures.
 fn drawn_mask(version: &Version) -> u8 {
-    let seed = u64::from(version.request.0) << 32 | u64::from(version.index);
-    1 + (super::mix(seed) % 254) as u8
+    1 + (super::mix(version.salt) % 254) as u8
 }
 
 /// The flushes of a device that succeeded: when submitted, and the first completion of one that was

@@ -3,6 +3,7 @@
 use super::lockdep::Held;
 use super::{LockClass, Mode, Range};
 use crate::event::{Access, Event, Object, Site};
+use crate::footprint::{self, Touch};
 use crate::machine::{Fairness, Machine, Server, Status, Stopped, TaskId, Waiting};
 use crate::task::Task;
 use smallvec::SmallVec;
@@ -35,6 +36,7 @@ pub(super) struct Core {
     node: Cell<Option<u8>>,
     id: u32,
     epoch: u32,
+    object: u32,
     machine: Machine,
     granted: RefCell<SmallVec<[Grant; 2]>>,
     queue: RefCell<SmallVec<[Rc<Waiter>; 2]>>,
@@ -142,6 +144,7 @@ impl Core {
             node: Cell::new(None),
             id: machine.new_lock_id(),
             epoch: machine.epoch(),
+            object: footprint::fresh(),
             machine: machine.clone(),
             granted: RefCell::default(),
             queue: RefCell::default(),
@@ -149,7 +152,22 @@ impl Core {
     }
 
     pub(super) fn is_held(&self) -> bool {
+        self.look();
         !self.granted.borrow().is_empty()
+    }
+
+    /// Somebody asks who holds it: that conflicts with readers too.
+    pub(super) fn look(&self) {
+        footprint::touch(self.object.into(), Touch::Change);
+    }
+
+    /// Readers that take it and give it back while nobody queues commute with each other.
+    fn touch(&self, mode: Mode) {
+        let touch = match mode {
+            Mode::Read if self.queue.borrow().is_empty() => Touch::Look,
+            _ => Touch::Change,
+        };
+        footprint::touch(self.object.into(), touch);
     }
 
     fn is_read_held(&self) -> bool {
@@ -169,6 +187,9 @@ impl Core {
         }
         let waiters: SmallVec<[Rc<Waiter>; 4]> = self.queue.borrow().iter().cloned().collect();
         for waiter in waiters {
+            for part in &waiter.parts {
+                footprint::touch(part.core.object.into(), Touch::Change);
+            }
             if waiter.parts.iter().all(|part| part.is_grantable(Some(&waiter))) {
                 for part in &waiter.parts {
                     part.core.queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
@@ -243,6 +264,7 @@ pub(super) fn acquire_one(
     if core.queue.borrow().is_empty() && !core.has_conflict(&range, mode) {
         // Most often nobody is there: no queue, no list of parts.
         let hold = machine.new_lock_id();
+        core.touch(mode);
         core.grant(task.id(), (hold, range, mode), place);
         return Ok(Guard { core: core.clone(), hold, range });
     }
@@ -271,7 +293,11 @@ fn grant_or_wait(
     place: &'static Location<'static>,
 ) -> Result<SmallVec<[Guard; 2]>, Stopped> {
     let machine = task.machine();
-    if parts.iter().all(|part| part.is_grantable(None)) {
+    let is_grantable = parts.iter().all(|part| part.is_grantable(None));
+    for part in &parts {
+        part.core.touch(if is_grantable { part.mode } else { Mode::Write });
+    }
+    if is_grantable {
         grant(task.id(), &parts, place);
         return Ok(guards(&parts));
     }
@@ -289,6 +315,9 @@ fn grant_or_wait(
     };
     while !waiter.granted.get() {
         machine.block(task.id(), Status::Blocked, waiting)?;
+        for part in &waiter.parts {
+            footprint::touch(part.core.object.into(), Touch::Look);
+        }
     }
     Ok(guards(&waiter.parts))
 }
@@ -301,7 +330,9 @@ pub(super) fn try_acquire(
     place: &'static Location<'static>,
 ) -> Option<Guard> {
     let part = Part::new(core, range, mode);
-    if core.machine.0.poisoned.get() || !part.is_grantable(None) {
+    let is_grantable = part.is_grantable(None);
+    core.touch(if is_grantable { mode } else { Mode::Write });
+    if core.machine.0.poisoned.get() || !is_grantable {
         return None;
     }
     grant(task.id(), std::slice::from_ref(&part), place);
@@ -317,6 +348,7 @@ impl Guard {
     /// Gives part of the range back; `range` must lie within what is held.
     pub fn shrink(&mut self, range: Range) {
         assert!(self.range.contains(&range), "a guard cannot grow");
+        self.core.touch(Mode::Write);
         let index = self.core.find(self.hold);
         self.core.granted.borrow_mut()[index].range = range;
         self.range = range;
@@ -325,6 +357,7 @@ impl Guard {
 
     /// Goes on reading only, and lets other readers in.
     pub fn downgrade(&mut self) {
+        self.core.touch(Mode::Write);
         let index = self.core.find(self.hold);
         self.core.granted.borrow_mut()[index].mode = Mode::Read;
         self.core.grant_waiters();
@@ -333,6 +366,7 @@ impl Guard {
     /// Makes the guard a token of an asynchronous IO: it leaves the held set of its task, and may
     /// be dropped by anyone.
     pub fn into_token(self) -> Guard {
+        self.core.touch(Mode::Write);
         let index = self.core.find(self.hold);
         let holder = self.core.granted.borrow()[index].holder;
         if let Holder::Task(task) = holder {
@@ -347,6 +381,7 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let index = self.core.find(self.hold);
         let grant = self.core.granted.borrow_mut().remove(index);
+        self.core.touch(grant.mode);
         if self.core.epoch != self.core.machine.epoch() {
             return; // The execution that took it is over.
         }

@@ -223,6 +223,7 @@ impl RangeLock {
 
     /// Whether any part of the range is held in a mode that conflicts with `mode`.
     pub fn conflicts(&self, range: Range, mode: Mode) -> bool {
+        self.0.look();
         self.0.has_conflict(&range, mode)
     }
 

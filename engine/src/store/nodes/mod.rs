@@ -17,11 +17,11 @@ pub(crate) mod node;
 use super::key::{BlockPtr, Key};
 use crate::buffers::Buffers;
 use crate::error::{Error, Result};
+use machine::cell::{Cell, RefCell};
 use machine::disk::{Note, Request};
 use machine::{Block, DeviceId, Task};
 use node::Node;
 use rustc_hash::FxHashMap;
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -264,6 +264,7 @@ impl Nodes {
         let Some(buffer) = buffers.get(&place).filter(|buffer| buffer.stamp == stamp) else {
             return false;
         };
+        machine::footprint::touch_everything();
         if buffer.is_idle() && Rc::strong_count(buffer) == 1 {
             buffers.remove(&place);
             return true;

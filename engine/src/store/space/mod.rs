@@ -21,9 +21,9 @@ use crate::store::key::BlockPtr;
 use crate::types::Run;
 use bitmap::Bitmap;
 use index::Index;
+use machine::cell::{Cell, RefCell};
 use machine::{LockClass, Machine, Mutex, Task};
 use smallvec::SmallVec;
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 

@@ -5,7 +5,7 @@ use super::{Blocks, Claim, Pick, Space};
 use crate::error::{Error, Result};
 use crate::types::Run;
 use machine::Task;
-use std::cell::RefCell;
+use machine::cell::RefCell;
 use std::rc::Rc;
 
 /// A source of blocks for nodes.

@@ -14,6 +14,7 @@ use machine::choosers::RoundRobin;
 use machine::disk::BlockSource;
 use machine::medium::Medium;
 use machine::{Chooser, Config, Disk, End, Kind as TaskKind};
+use std::cell::RefCell;
 
 /// A machine with disks in memory.
 pub(super) struct Bench {

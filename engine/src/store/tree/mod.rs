@@ -20,9 +20,9 @@ use super::nodes::node::{Capacity, Node};
 use super::nodes::{Buffer, Expected, Nodes};
 use super::space::Places;
 use crate::error::{Error, Result};
+use machine::cell::Cell;
 use machine::{Guard, LockClass, Machine, RwLock, Task};
 use smallvec::SmallVec;
-use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
