@@ -5,7 +5,7 @@
 
 use super::{EBLOCK, EBPAGE, EBREF, PAGES};
 use machine::{Block, Machine, Mutex, WaitQueue};
-use std::cell::{Cell, RefCell};
+use machine::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 

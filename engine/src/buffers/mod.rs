@@ -35,7 +35,7 @@ use machine::fault::Fault;
 use machine::{
     Access, Block, FaultKind, Guard, LockClass, Machine, Mutex, Object, Server, Site, Task,
 };
-use std::cell::{Cell, RefCell};
+use machine::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
