@@ -4,8 +4,8 @@
 //! one to whatever lives there now (I5). It must never know the order of steps.
 
 use super::{EBLOCK, EBPAGE, EBREF, PAGES};
-use machine::{Block, Machine, Mutex, WaitQueue};
 use machine::cell::{Cell, RefCell};
+use machine::{Block, Machine, Mutex, WaitQueue};
 use std::fmt;
 use std::rc::Rc;
 

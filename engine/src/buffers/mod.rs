@@ -31,11 +31,11 @@ use crate::defects::{Defect, Defects};
 use crate::error::{Error, Result};
 use crate::options::MountOptions;
 use buffer::{Bits, Buffer, Page, Slots};
+use machine::cell::{Cell, RefCell};
 use machine::fault::Fault;
 use machine::{
     Access, Block, FaultKind, Guard, LockClass, Machine, Mutex, Object, Server, Site, Task,
 };
-use machine::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
