@@ -1,6 +1,5 @@
 //! The reduced search on bare machines: it reaches what plain enumeration reaches, each outcome
-//! with
-//! the same fewest preemptions, and tasks that share nothing run in one order.
+//! with the same fewest preemptions, and tasks that share nothing run in one order.
 
 use machine::cell::{Cell, RefCell};
 use machine::choosers::{Exhaustive, Reduced, RoundRobin};
