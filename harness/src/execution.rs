@@ -11,7 +11,7 @@ use crate::target::{Call, Performed, Target};
 use crate::verdict::{self, Phase, Wrong};
 use engine::Fs;
 use engine::defects::Defects;
-use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, RoundRobin, Tempered};
+use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, Replay, RoundRobin, Tempered};
 use machine::disk::{Op, Rule};
 use machine::footprint::{self, Touch};
 use machine::{Chooser, Config, End, Kind, Machine, Moment, Stopped, Task, TaskId};
@@ -486,7 +486,8 @@ pub fn chooser(program: &Program) -> Box<dyn Chooser> {
             Box::new(Pct::new(knobs.seed, u32::from(knobs.depth), EXPECTED_DECISIONS))
         }
         ChooserKind::Pos => Box::new(Pos::new(knobs.seed)),
-        ChooserKind::RoundRobin => Box::new(RoundRobin),
+        // Asked at every site, unlike `RoundRobin`, so that what it did can be replayed.
+        ChooserKind::RoundRobin => Box::new(Replay::new(Vec::new())),
         ChooserKind::Delay => Box::new(Delay::new(knobs.seed)),
     };
     let temper = match knobs.temper {

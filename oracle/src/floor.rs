@@ -155,16 +155,18 @@ impl Oracle {
         }
     }
 
-    /// A synchronous write promises itself.
+    /// A synchronous write promises itself, unless another may have been told that it was lost.
     fn raise_own(&mut self, id: CallId) {
         let at = self.calls[id].ret;
         let &[file] = &self.calls[id].files[..] else { return };
+        let told_elsewhere = self.errors.writes && syncs_besides(&self.calls, id);
+        let lost = |lossy: Mask| if told_elsewhere { lossy } else { 0 };
         let file = self.files.get_mut(file);
         for (_, history) in file.blocks_mut() {
-            let own = history.of(id) & !history.partial;
+            let own = history.of(id) & !history.partial & !lost(history.lossy);
             history.raise(at, id, 0, own);
         }
-        let own = file.sizes.of(id) & !file.sizes.partial;
+        let own = file.sizes.of(id) & !file.sizes.partial & !lost(file.sizes.lossy);
         file.sizes.raise(at, id, 0, own);
     }
 
@@ -255,7 +257,8 @@ fn within(history: &History<crate::file::BlockEffect>, span: Span, number: u64) 
 /// overlaps a call: it may be the one that is told (G-20).
 fn syncs_besides(calls: &Calls, id: CallId) -> bool {
     let me = &calls[id];
-    calls.iter().any(|other| {
+    let others = (0..calls.len() as u32).map(CallId).filter(|&other| other != id);
+    others.map(|other| &calls[other]).any(|other| {
         let is_sync = matches!(other.op, Op::AsyncWrite { sync: Sync::Data, .. });
         is_sync && other.task == me.task && other.invoke < me.ret && other.ret > me.invoke
     })

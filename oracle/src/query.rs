@@ -3,7 +3,7 @@
 //! *Verified*: against a sequential file system in every order of tiny histories (`tests/`).
 //! *Not verified, because* contents that are copied while their source changes byte by byte are
 //! judged byte by byte (any byte of any possible content), which admits some impossible mixtures.
-use crate::call::{CallId, FileId};
+use crate::call::{CallId, FileId, Standing};
 use crate::file::{BlockEffect, Change, SizeEffect};
 use crate::history::{Answer, Grain, History, Mask, Query, bits};
 use crate::model::Oracle;
@@ -159,8 +159,12 @@ impl Oracle {
         query.possible &= !history.of(call);
         let answer = self.size_answer(file, query);
         let mut values = self.values(answer);
-        // A failed extension may have come to any block boundary.
-        if history.partial & query.possible != 0 {
+        // A failed extension may have come to any block boundary; one in flight may yet fail.
+        let fails = |index: usize| {
+            let standing = self.calls[history.entries()[index].call].standing;
+            self.errors.any && standing == Standing::Open
+        };
+        if history.partial & query.possible != 0 || bits(query.possible).any(fails) {
             for (low, high) in self.spans(answer) {
                 let first = (low / BLOCK_BYTES + 1).saturating_mul(BLOCK_BYTES);
                 let inner = (first..high).step_by(BLOCK_BYTES as usize);

@@ -45,6 +45,7 @@ pub struct Page {
     attached: Cell<bool>,
     dirty: Cell<bool>,
     writeback: Cell<bool>,
+    unsaved: Cell<bool>,
     reserve: RefCell<Option<Reserve>>,
 }
 
@@ -82,6 +83,18 @@ impl Page {
     /// Whether the content is on its way to the device.
     pub fn is_under_writeback(&self) -> bool {
         self.writeback.get()
+    }
+
+    /// Whether a clean page holds what the device does not: its writeback failed, or its file ends
+    /// in it and the device has more than zeros behind the end.
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved.get()
+    }
+
+    /// The content of a clean page is not the device's from now on, until the page is dirty. A
+    /// dirty one will be written anyhow.
+    pub fn mark_unsaved(&self) {
+        self.unsaved.set(!self.dirty.get());
     }
 
     /// Whether a block of space is set aside for it: delayed allocation.
@@ -192,6 +205,7 @@ impl PageCache {
             attached: Cell::new(true),
             dirty: Cell::new(false),
             writeback: Cell::new(false),
+            unsaved: Cell::new(false),
             reserve: RefCell::default(),
         });
         self.pages.borrow_mut().insert(index, page.clone());
@@ -213,6 +227,7 @@ impl PageCache {
         if page.dirty.replace(true) {
             return false;
         }
+        page.unsaved.set(false);
         self.dirty.borrow_mut().insert(page.index);
         self.unsettled.borrow_mut().insert(page.index);
         true

@@ -49,6 +49,9 @@ impl Fs {
         if !ordered.direct {
             for index in ordered.blocks.iter() {
                 let page = inode.pages.find(index).ok_or(Error::Bug("writeback lost its page"))?;
+                if ordered.has_failed() {
+                    page.mark_unsaved();
+                }
                 inode.pages.end_writeback(&page); // CW.4
             }
         }

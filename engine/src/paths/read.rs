@@ -135,6 +135,12 @@ impl Fs {
         }
         let content = self.read_content(task, inode, page.index())?;
         page.fill(content);
+        // what a full device had no room to be told of is not shown behind the end.
+        let within = inode.size().saturating_sub(page.index() * BLOCK_BYTES);
+        if within < BLOCK_BYTES && page.data().bytes()[within as usize..].iter().any(|b| *b != 0) {
+            page.change(|bytes| bytes[within as usize..].fill(0));
+            page.mark_unsaved();
+        }
         page.set_uptodate();
         let object = Object::new(kind::PAGE, inode.ino.0, page.index());
         Ok(task.site(&FILLED, object, Access::Write)?)

@@ -113,8 +113,7 @@ impl Fs {
         // What is left behind the end must never be seen again: nothing may follow.
         dropped.inspect_err(|_| self.abort())?;
         match zeroed {
-            // On a full device X-8 is left to whoever raises the size.
-            Err(Error::NoSpace { .. }) => Ok(()),
+            Err(Error::NoSpace { .. }) => self.zero_unsaved(task, inode, tail),
             other => other,
         }
     }

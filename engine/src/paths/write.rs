@@ -424,6 +424,26 @@ impl Fs {
         self.zero_locked(task, inode, &page, span, reserve)
     }
 
+    /// As [`zero_partial`](Self::zero_partial) where a full device lets nothing be dirtied: behind
+    /// the end of the file, so that mappings show zeros. X-8 is left to whoever raises the size.
+    ///
+    /// # Errors
+    /// Those of reading the block.
+    pub fn zero_unsaved(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<()> {
+        let index = span.start / BLOCK_BYTES;
+        debug_assert!(span.start >= inode.size(), "nobody misses it");
+        let page = self.add_page(inode, index); // P-1: under ML W
+        let _locked = page.lock().lock(task)?;
+        if !page.is_attached() {
+            return Err(Error::Bug("a page was evicted without the mapping lock"));
+        }
+        self.fill_locked(task, inode, &page)?;
+        let (within, len) = part_of(span, index);
+        page.change(|bytes| bytes[within..within + len].fill(0));
+        page.mark_unsaved();
+        Ok(())
+    }
+
     fn zero_locked(
         &self,
         task: &Task,
@@ -435,7 +455,7 @@ impl Fs {
         let (within, len) = part_of(span, page.index());
         let is_zero =
             |page: &Page| page.data().bytes()[within..within + len].iter().all(|b| *b == 0);
-        if is_zero(page) {
+        if is_zero(page) && !page.is_unsaved() {
             return Ok(());
         }
         self.wait_stable(task, inode, page)?;

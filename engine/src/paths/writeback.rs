@@ -366,6 +366,7 @@ impl Fs {
         for (page, _) in batch.pages.iter().filter(|(page, _)| rest.contains(page.index())) {
             page.drop_reserve();
             inode.pages.settle(Blocks::one(page.index()));
+            page.mark_unsaved();
             inode.pages.end_writeback(page);
         }
         inode.errors.set(error);
