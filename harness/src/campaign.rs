@@ -9,6 +9,7 @@ use crate::finding::Finding;
 use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
 use crate::program::{self, Kind, Program, SwarmMask};
+use crate::replay;
 use crate::session::Session;
 use machine::choosers::Dice;
 use std::collections::BTreeMap;
@@ -284,7 +285,16 @@ fn first_of_kind(
         return finding;
     }
     let effort = minimize::Effort::default();
-    minimize::minimize(session, &finding, effort, &mut |_| {}).finding
+    let minimized = minimize::minimize(session, &finding, effort, &mut |_| {}).finding;
+    // What does not replay from its text helps nobody: rather the larger one.
+    if replays(&minimized) { minimized } else { finding }
+}
+
+/// Whether the text of a finding shows the same in a session that has seen nothing else.
+fn replays(finding: &Finding) -> bool {
+    let replay = |program: Program| replay::replay(&mut Session::default(), &program).ok();
+    let replayed = program::strict(&finding.text()).ok().and_then(replay);
+    replayed.is_some_and(|replayed| replayed.as_expected && replayed.divergences == 0)
 }
 
 /// Dice for a decision of a campaign outside of any execution.

@@ -4,6 +4,7 @@
 use harness::campaign;
 use harness::cuts::{Plan, Totals};
 use harness::program::{Program, strict};
+use harness::replay::replay;
 use harness::session::Session;
 use machine::disk::{Limits, TornPolicy};
 use std::fs;
@@ -56,6 +57,29 @@ fn generated_programs_execute_the_same_twice() {
         same_twice(&mut session, program);
     }
     assert!(hashes.len() as u64 > PROGRAMS / 2, "programs differ from each other");
+}
+
+/// Findings of the chooser that never preempts did not replay: the machine asked it less often than
+/// a replay is asked.
+#[test]
+fn findings_replay_from_their_text_whatever_chose() {
+    let choosers = ["random", "pct", "pos", "roundrobin", "delay"];
+    let tempers = ["even", "eager", "lazy", "straggler"];
+    for (chooser, temper) in choosers.iter().flat_map(|it| tempers.map(|temper| (it, temper))) {
+        let text = format!(
+            "powerfail 1\nmachine chooser={chooser} temper={temper} seed=5\n\
+             defect super-no-preflush\nsetup\n  create f\n\
+             task a\n  awrite f 0 8K sync\n  fsync f\n  reap\n\
+             task b\n  append f 4K\n  fsync f\n"
+        );
+        let program = strict(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let plan = Plan::campaign();
+        let shown = Session::default().run(&Rc::new(program), &plan, 1).expect("it is executable");
+        let found = shown.finding.unwrap_or_else(|| panic!("no violation:\n{text}")).text();
+        let again = strict(&found).expect("findings are programs");
+        let replayed = replay(&mut Session::default(), &again).expect("it is executable");
+        assert!(replayed.as_expected && replayed.divergences == 0, "{replayed:?}\n{found}");
+    }
 }
 
 #[test]

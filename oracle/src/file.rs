@@ -92,6 +92,8 @@ pub(crate) struct File {
     pub(crate) touched: SmallVec<[CallId; 4]>,
     /// The calls that persist and were answered with EIO.
     pub(crate) reports: SmallVec<[Asked; 2]>,
+    /// When the device failed to take a block, or any.
+    pub(crate) failures: SmallVec<[(Option<u64>, u64); 2]>,
     /// A write error was noted that no call has reported yet.
     pub(crate) unreported: bool,
     /// Something happened that the model does not cover: nothing is concluded.
@@ -115,6 +117,7 @@ impl File {
             reserved: SmallVec::new(),
             touched: SmallVec::new(),
             reports: SmallVec::new(),
+            failures: SmallVec::new(),
             unreported: false,
             murky: false,
         }
@@ -135,6 +138,7 @@ impl File {
         self.reserved.clear();
         self.touched.clear();
         self.reports.clear();
+        self.failures.clear();
         (self.unreported, self.murky) = (false, false);
     }
 
@@ -263,15 +267,14 @@ impl File {
         }
     }
 
-    /// Whether an Ok of the persistence call `asked` may leave out a call that returned at
-    /// `written` and whose data a device error has hit (G-20): its open file was told before, or
-    /// another one was told before it was opened. `asking` are the calls in flight that may be
-    /// told.
+    /// Whether an Ok of the persistence call `asked` may leave out a call whose data the device
+    /// failed to take at `lost` (G-20): its open file was told before, or another one was told
+    /// before it was opened. `asking` are the calls in flight that may be told.
     pub(crate) fn excused(
         &self,
         calls: &Calls,
         asked: &Asked,
-        written: u64,
+        lost: u64,
         asking: &[Asked],
     ) -> bool {
         let first = |task| self.touched.iter().find(|&&touch| calls[touch].task == task);
@@ -281,9 +284,19 @@ impl File {
             let same = report.openers.iter().any(|opener| asked.openers.contains(opener));
             let report = &calls[report.call];
             let before = if same { calls[asked.call].ret } else { opened };
-            report.ret > written && report.invoke < before
+            report.ret > lost && report.invoke < before
         };
         self.reports.iter().chain(asking).any(told)
+    }
+
+    /// When the device first failed to take what a call invoked at `invoke` did to a block, or to
+    /// the size.
+    pub(crate) fn lost_at(&self, block: Option<u64>, invoke: u64) -> Option<u64> {
+        let hits = |failure: &&(Option<u64>, u64)| {
+            let concerns = failure.0.is_none() || block.is_none() || failure.0 == block;
+            concerns && failure.1 >= invoke
+        };
+        self.failures.iter().filter(hits).map(|failure| failure.1).min()
     }
 }
 

@@ -174,16 +174,18 @@ impl Oracle {
     fn raise_file(&mut self, id: CallId, file_id: FileId) {
         let at = self.calls[id].ret;
         let calls = &self.calls;
+        let known = (&self.mappings, calls);
         let file = self.files.get_mut(file_id);
         let numbers = file.numbers().len();
         for index in 0..numbers {
             let number = file.numbers()[index];
+            let at_block = |number| (file_id, &*file, Some(number));
             let hard = file
                 .block(number)
-                .map_or(0, |history| owed((file_id, file), history, (&self.mappings, calls), id));
+                .map_or(0, |history| owed(at_block(number), history, known, id));
             file.block_mut(index).raise(at, id, hard, 0);
         }
-        let hard = owed((file_id, file), &file.sizes, (&self.mappings, calls), id);
+        let hard = owed((file_id, file, None), &file.sizes, known, id);
         file.sizes.raise(at, id, hard, 0);
         let practice = self.promises.tiers.contains(Tier::LinuxPractice);
         if self.promises.fsync_persists_name && practice {
@@ -203,13 +205,13 @@ impl Oracle {
         }
         let soft = self.needed_size(id, file_id, span);
         let at = self.calls[id].ret;
-        let calls = &self.calls;
+        let known = (&self.mappings, &self.calls);
         let file = self.files.get_mut(file_id);
         for index in 0..file.numbers().len() {
             let number = file.numbers()[index];
             if span.overlaps(Span::new(number * BLOCK_BYTES, BLOCK_BYTES)) {
                 let hard = file.block(number).map_or(0, |history| {
-                    owed((file_id, file), history, (&self.mappings, calls), id)
+                    owed((file_id, file, Some(number)), history, known, id)
                         & within(history, span, number)
                 });
                 file.block_mut(index).raise(at, id, 0, hard);
@@ -222,7 +224,7 @@ impl Oracle {
     fn needed_size(&self, id: CallId, file_id: FileId, span: Span) -> Mask {
         let file = self.files.get(file_id);
         let entries = file.sizes.entries();
-        let owed = owed((file_id, file), &file.sizes, (&self.mappings, &self.calls), id);
+        let owed = owed((file_id, file, None), &file.sizes, (&self.mappings, &self.calls), id);
         bits(owed).fold(0, |mask, index| {
             let entry = &entries[index];
             let needed = match entry.effect {
@@ -264,9 +266,10 @@ fn syncs_besides(calls: &Calls, id: CallId) -> bool {
     })
 }
 
-/// What an fsync by the task of call `id` owes of a history of a file (G-11, G-20).
+/// What an fsync by the task of call `id` owes of the history of a block of a file, or of its size
+/// (G-11, G-20).
 fn owed<E: Copy>(
-    (file_id, file): (FileId, &File),
+    (file_id, file, block): (FileId, &File, Option<u64>),
     history: &History<E>,
     (mappings, calls): (&Mappings, &Calls),
     id: CallId,
@@ -279,8 +282,9 @@ fn owed<E: Copy>(
     let asking = asking(file_id, (mappings, calls), id);
     let asked = asked(mappings, calls, id);
     let excused = bits(settled & history.lossy).filter(|&index| {
-        let written = calls[history.entries()[index].call].ret;
-        told_elsewhere || file.excused(calls, &asked, written, &asking)
+        let lost = file.lost_at(block, calls[history.entries()[index].call].invoke);
+        let excused = |lost| file.excused(calls, &asked, lost, &asking);
+        told_elsewhere || lost.is_some_and(excused)
     });
     settled & !excused.fold(0, |mask, index| mask | 1 << index)
 }
@@ -323,6 +327,7 @@ fn lose(file: &mut File, block: Option<u64>, calls: &Calls, at: u64) {
     let hit = file.sizes.invoked(calls, at) & !file.sizes.durable();
     file.sizes.mark_lossy(hit);
     file.unreported = true;
+    file.failures.push((block, at));
 }
 
 /// Whether a call is told of errors of writeback.

@@ -213,20 +213,23 @@ impl Fs {
         sides: &Sides,
         plan: impl Fn() -> Result<RemapPlan>,
     ) -> Result<Locked> {
+        const ALL: (Range, Range) = (Range::ALL, Range::ALL);
+        let does_something = |plan: &RemapPlan| plan.len > 0;
+        let mut ranges = plan().ok().filter(does_something).map_or(ALL, |it| sides.ranges(it));
         loop {
-            let wanted = plan()?;
-            if wanted.len == 0 {
-                let ranges = (Range::ALL, Range::ALL);
-                return Ok(Locked { plan: wanted, ranges, _rl: SmallVec::new() });
-            }
-            let ranges = sides.ranges(wanted);
             let rl = sides.lock(task, |inode| &inode.rl, ranges)?; // CLONE.2
-            let plan = plan()?; // CLONE.3
-            let needed = sides.ranges(plan);
+            let plan = plan(); // CLONE.3
+            if ranges == ALL {
+                return Ok(Locked { plan: plan?, ranges, _rl: rl });
+            }
+            // Nothing to do, or a refusal, may be due to a size that a write in flight passes by.
+            let needed = plan.as_ref().ok().filter(|it| does_something(it));
+            let needed = needed.map_or(ALL, |it| sides.ranges(*it));
             if ranges.0.contains(&needed.0) && ranges.1.contains(&needed.1) {
-                return Ok(Locked { plan, ranges, _rl: rl });
+                return Ok(Locked { plan: plan?, ranges, _rl: rl });
             }
             drop(rl);
+            ranges = needed;
             task.progress("locking the ranges of a remap")?;
         }
     }
