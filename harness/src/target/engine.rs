@@ -121,7 +121,9 @@ impl EngineTarget {
                 None if note.is_some_and(|note| note.what == "buffer") => DeviceErrorPlace::Nodes,
                 None => DeviceErrorPlace::Unknown,
             };
-            let at = oracle::Moment(machine.now().0);
+            // Data are lost at that moment; what follows from failed metadata, until now.
+            let at = if file.is_some() { failure.moment } else { machine.now() };
+            let at = oracle::Moment(at.0);
             oracle.note_device_error(at, DeviceError { write, place });
         }
         self.told.set(failed.len());
