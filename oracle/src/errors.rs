@@ -328,6 +328,9 @@ impl Remap {
 
     /// As Linux: `generic_remap_checks` and `generic_remap_check_len`.
     fn clone_invalid(self, (source, target): (u64, u64), same_file: bool) -> Truth {
+        if self.len == 0 && self.source_offset == source {
+            return Truth::NO; // nothing to do, wherever the target begins
+        }
         if self.unaligned() || self.source_offset > source {
             return Truth::YES;
         }

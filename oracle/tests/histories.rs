@@ -497,6 +497,65 @@ fn an_error_is_told_to_one_of_those_who_open_the_file_meanwhile() {
     );
 }
 
+/// What counts is when the device failed, not when the call returned that lost something: a store of
+/// two pages goes on while the first is written, lost, and the loss told.
+#[test]
+fn a_loss_is_told_after_the_device_failed() {
+    strict(
+        "a create f
+         a truncate f 8192
+         a mmap m f 0 8192
+         a sync
+         b( store m 0 8192
+         error write f
+         a fsync f EIO
+         b)
+         a fsync f
+         cut
+         ok f:8192 0 #5",
+    );
+    strict(
+        "a create f
+         a fsync f
+         a( write f 0 4096
+         error write f
+         a)
+         b fsync f EIO
+         a fsync f
+         cut
+         bad lost-error f:4096 0",
+    );
+}
+
+/// An asynchronous synchronous write shares its open file with a synchronous one, which may lose
+/// what the other is told of. Alone, a synchronous write owes what it returned.
+#[test]
+fn an_asynchronous_write_may_be_told_what_a_synchronous_one_lost() {
+    strict(
+        "a create f
+         a sync
+         a1( awrite f 8192 4096 sync
+         a2( write f 0 4096 sync
+         error write f
+         a2)
+         a1) EIO
+         cut
+         ok f:0
+         ok f:4096 #4",
+    );
+    strict(
+        "a create f
+         a sync
+         b( awrite f 8192 4096 sync
+         a( write f 0 4096 sync
+         error write f
+         a)
+         b) EIO
+         cut
+         bad lost-error f:4096 0",
+    );
+}
+
 #[test]
 fn errors_without_a_cause_are_wrong() {
     strict(
@@ -513,6 +572,8 @@ fn errors_without_a_cause_are_wrong() {
          a clone f 0 g 0 12288 !wrong-result
          a clone f 0 f 4096 8192 EINVAL
          a clone f 0 g 0 4096 EINVAL !wrong-result
+         a clone f 8192 g 100 0
+         a clone f 4096 g 100 0 !wrong-result
          a clone f 0 h 0 4096 ENOENT
          error read f
          a read f 0 4096 EIO",
