@@ -344,7 +344,9 @@ impl Fs {
             next = piece.blocks().end;
         }
         let done = (next * BLOCK_BYTES - sides.source_offset).min(plan.len);
-        self.end_chunk(task, &handle, sides, sides.target_offset + done)
+        // What was shared cannot be refused any more.
+        handle
+            .irrevocably(|| self.end_chunk(task, &handle, sides, sides.target_offset + done))
             .inspect_err(|_| self.abort())?;
         shared.map(|()| next)
     }
@@ -426,7 +428,7 @@ impl Fs {
             Piece::Hole(_) => None,
         };
         let Some(extent) = data else {
-            let dropped = self.drop_extents(task, handle, target, to);
+            let dropped = handle.irrevocably(|| self.drop_extents(task, handle, target, to));
             if self.defects().has(Defect::CloneHoleNotLogged) {
                 target.log.take_ranges(TransactionId(handle.generation()), to);
             }
@@ -441,13 +443,14 @@ impl Fs {
             let map = target.extents.borrow();
             map.overlapping(to).map(|held| held.clipped(to)).collect()
         };
-        self.drop_extents(task, handle, target, to)
-            .and_then(|_| {
-                let kind = ExtentKind::Written;
-                self.insert_extent(task, handle, target, to, extent.block, kind)
-                    .inspect_err(|_| target.extents.borrow_mut().restore(before))
-            })
-            .inspect_err(|_| self.abort())?;
+        let replace = || {
+            self.drop_extents(task, handle, target, to)?;
+            let kind = ExtentKind::Written;
+            self.insert_extent(task, handle, target, to, extent.block, kind)
+                .inspect_err(|_| target.extents.borrow_mut().restore(before))
+        };
+        // The reference is there: the rest cannot be refused any more.
+        handle.irrevocably(replace).inspect_err(|_| self.abort())?;
         if self.defects().has(Defect::CloneFsyncMissingEm) {
             target.log.take_ranges(TransactionId(handle.generation()), to);
         }

@@ -103,6 +103,17 @@ impl Handle {
         irrevocable.get_or_insert_with(|| self.0.reserve.space().begin_irrevocable());
     }
 
+    /// As [`set_irrevocable`](Self::set_irrevocable) while `work` runs.
+    pub fn irrevocably<T>(&self, work: impl FnOnce() -> T) -> T {
+        let was = self.0.irrevocable.borrow().is_some();
+        self.set_irrevocable();
+        let done = work();
+        if !was {
+            self.0.irrevocable.take();
+        }
+        done
+    }
+
     /// Reserves blocks for what this handle will change.
     ///
     /// # Errors
