@@ -7,7 +7,7 @@ use crate::call::{CallId, FileId};
 use crate::file::{Change, Mark, SizeEffect};
 use crate::model::{Mapped, Oracle};
 use crate::namespace::NameEffect;
-use crate::operation::{BLOCK_BYTES, MapId, Operation as Op, PathId, Span};
+use crate::operation::{BLOCK_BYTES, MapId, Operation as Op, PathId, Span, whole_blocks};
 use smallvec::SmallVec;
 
 impl Oracle {
@@ -285,7 +285,8 @@ impl Oracle {
                 self.files.get_mut(other).mark(id, Mark::Doubtful);
             }
             for &file in &fresh {
-                let place = Mapped { file, offset: span.offset, len: span.len, lasts: false };
+                let len = whole_blocks(span.len);
+                let place = Mapped { file, offset: span.offset, len, lasts: false };
                 self.attach(id, file, Some(place), true);
             }
         }

@@ -10,7 +10,7 @@ use crate::attach::{acting_path, source_path, span_of};
 use crate::call::{CallId, FileId};
 use crate::model::{Mapped, Oracle};
 use crate::namespace::FREE;
-use crate::operation::{BLOCK_BYTES, Errno, Operation as Op, PathId, Span};
+use crate::operation::{BLOCK_BYTES, Errno, Operation as Op, PathId, Span, whole_blocks};
 use smallvec::SmallVec;
 
 /// Whether a condition may have held, and whether it may not have.
@@ -357,10 +357,6 @@ impl Remap {
         }
         if self.len == whole { Truth::NO } else { Truth::OPEN }
     }
-}
-
-fn whole_blocks(bytes: u64) -> u64 {
-    bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
 }
 
 /// Whether a call may need space.

@@ -10,7 +10,9 @@ use crate::guarantee::guarantee;
 use crate::history::Mask;
 use crate::namespace::{Mappings, Names};
 use crate::nodes::Nodes;
-use crate::operation::{Errno, MapId, OpId, Operation, Outcome, PathId, TaskIndex};
+use crate::operation::{
+    Errno, MapId, OpId, Operation, Outcome, PathId, TaskIndex, whole_blocks,
+};
 use crate::promises::Promises;
 use crate::query::{ARENA_START, Place};
 use crate::version::Versions;
@@ -200,7 +202,7 @@ impl Oracle {
                 found.push(Mapped {
                     file,
                     offset: instance.span.offset,
-                    len: instance.span.len,
+                    len: whole_blocks(instance.span.len),
                     lasts: self.mappings.lasts(&self.calls, id, interval),
                 });
             }
@@ -215,7 +217,7 @@ pub(crate) struct Mapped {
     pub(crate) file: FileId,
     /// The file offset at which the mapping begins.
     pub(crate) offset: u64,
-    /// Bytes mapped.
+    /// Bytes mapped: whole pages, as a mapping has them whatever was asked for (mmap(2)).
     pub(crate) len: u64,
     /// Whether it is there during the whole interval.
     pub(crate) lasts: bool,

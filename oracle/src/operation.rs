@@ -6,6 +6,11 @@
 /// Bytes in a block, which is also a page: the unit of allocation and of the page cache.
 pub const BLOCK_BYTES: u64 = 4096;
 
+/// So many bytes rounded up to blocks.
+pub(crate) fn whole_blocks(bytes: u64) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)
+}
+
 /// Bytes in a sector: the unit that the medium writes atomically.
 pub const SECTOR_BYTES: u64 = 512;
 

@@ -497,6 +497,22 @@ fn an_error_is_told_to_one_of_those_who_open_the_file_meanwhile() {
     );
 }
 
+/// A mapping of a part of a page shows the page, as mmap(2) says.
+#[test]
+fn a_mapping_has_whole_pages() {
+    strict(
+        "a create f
+         a write f 0 4096
+         a mmap m f 0 3584
+         a store m 0 4096
+         a read f 0 4096 = #4
+         a msync m 0 4096
+         cut
+         ok f:4096 #4
+         bad lost-data f:4096 #2",
+    );
+}
+
 /// What counts is when the device failed, not when the call returned that lost something: a store of
 /// two pages goes on while the first is written, lost, and the loss told.
 #[test]
