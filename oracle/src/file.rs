@@ -86,6 +86,8 @@ pub(crate) struct File {
     zeroing: SmallVec<[CallId; 2]>,
     /// Appends in flight.
     pub(crate) appending: SmallVec<[CallId; 2]>,
+    /// Appends that landed where the file ends only if a call in flight stops on its way.
+    pub(crate) midway: SmallVec<[(CallId, u64); 1]>,
     /// Ranges with reserved blocks, for hole maps.
     pub(crate) reserved: SmallVec<[Span; 2]>,
     /// The first call of each task that named the file: it opens it.
@@ -114,6 +116,7 @@ impl File {
             sizes: History::default(),
             zeroing: SmallVec::new(),
             appending: SmallVec::new(),
+            midway: SmallVec::new(),
             reserved: SmallVec::new(),
             touched: SmallVec::new(),
             reports: SmallVec::new(),
@@ -135,6 +138,7 @@ impl File {
         self.sizes.clear();
         self.zeroing.clear();
         self.appending.clear();
+        self.midway.clear();
         self.reserved.clear();
         self.touched.clear();
         self.reports.clear();

@@ -162,6 +162,7 @@ impl Oracle {
         self.lose_if_broken(at.0);
         let verdict = self.check_result(call, outcome);
         self.settle(call, outcome);
+        let verdict = verdict.and_then(|()| self.check_midway(call, outcome));
         if outcome.is_ok() {
             self.raise_floors(call);
         } else if *outcome == Err(Errno::EIO) {

@@ -154,17 +154,28 @@ impl Oracle {
 
     /// The sizes during a call, as if it had no effect itself; `None` if nothing can be concluded.
     pub(crate) fn sizes_during(&self, file: FileId, call: CallId) -> Option<Values> {
+        self.sizes_while(file, call, true)
+    }
+
+    /// The same; `may_stop` tells whether calls in flight may yet fail, or turn out short.
+    pub(crate) fn sizes_while(
+        &self,
+        file: FileId,
+        call: CallId,
+        may_stop: bool,
+    ) -> Option<Values> {
+        let may_stop = may_stop && (self.errors.any || self.promises.may_run_out_of_space);
         let history = &self.files.get(file).sizes;
         let mut query = history.during(&self.calls, self.calls[call].interval());
         query.possible &= !history.of(call);
         let answer = self.size_answer(file, query);
         let mut values = self.values(answer);
         // A failed extension may have come to any block boundary; one in flight may yet fail.
-        let fails = |index: usize| {
+        let stops = |index: usize| {
             let standing = self.calls[history.entries()[index].call].standing;
-            self.errors.any && standing == Standing::Open
+            may_stop && standing == Standing::Open
         };
-        if history.partial & query.possible != 0 || bits(query.possible).any(fails) {
+        if history.partial & query.possible != 0 || bits(query.possible).any(stops) {
             for (low, high) in self.spans(answer) {
                 let first = (low / BLOCK_BYTES + 1).saturating_mul(BLOCK_BYTES);
                 let inner = (first..high).step_by(BLOCK_BYTES as usize);

@@ -146,6 +146,31 @@ impl Oracle {
         Ok(())
     }
 
+    /// Appends that were let pass because a call in flight might stop on its way, once that call
+    /// has returned; and whether the append `id` is one to be remembered.
+    pub(crate) fn check_midway(&mut self, id: CallId, outcome: &Outcome) -> Verdict {
+        let &[file] = &self.calls[id].files[..] else { return Ok(()) };
+        if !self.promises.direct_faults_reported {
+            return Ok(());
+        }
+        if let (Op::Append { .. }, Ok(Value::Appended { offset, .. })) = (&self.calls[id].op, outcome)
+        {
+            self.files.get_mut(file).midway.push((id, *offset));
+        }
+        let landed = |may_stop: bool, &(append, offset): &(CallId, u64)| {
+            let sizes = self.sizes_while(file, append, may_stop);
+            sizes.is_none_or(|sizes| sizes.contains(&offset))
+        };
+        let midway = self.files.get(file).midway.clone();
+        let open: SmallVec<[(CallId, u64); 1]> =
+            midway.into_iter().filter(|append| !landed(false, append)).collect();
+        let wrong = open.iter().find(|append| !landed(true, append)).copied();
+        self.files.get_mut(file).midway = open;
+        let Some((append, offset)) = wrong else { return Ok(()) };
+        self.files.get_mut(file).midway.retain(|(other, _)| *other != append);
+        self.wrong(append, &format!("landed at {offset}, not at the end"))
+    }
+
     /// A read may come from any of the files that the name led to.
     fn check_read(&self, id: CallId, span: Span, bytes: &[u8]) -> Verdict {
         self.check_read_len(id, span, bytes.len() as u64)?;

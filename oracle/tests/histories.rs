@@ -497,6 +497,19 @@ fn an_error_is_told_to_one_of_those_who_open_the_file_meanwhile() {
     );
 }
 
+/// A write that is short on a full device has held the file's locks to its end: who comes after it
+/// appends where it stopped. That it was short is told later.
+#[test]
+fn an_append_may_land_where_a_short_write_stopped() {
+    let append = "a create f
+         b( awrite f 0 16384
+         a append f 4096 = at 8192";
+    strict(&format!("{append}\n b) count 8192\n a stat f = 12288"));
+    strict(&format!("{append}\n b) !wrong-result"));
+    strict(&format!("{append}\n b) count 4096 !wrong-result"));
+    strict("a create f\n b( awrite f 0 16384\n a append f 4096 = at 2048 !wrong-result");
+}
+
 /// A mapping of a part of a page shows the page, as mmap(2) says.
 #[test]
 fn a_mapping_has_whole_pages() {

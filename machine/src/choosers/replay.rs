@@ -86,7 +86,8 @@ impl Chooser for Replay {
                 }
                 chosen.min(n - 1)
             }
-            _ => {
+            None => 0,
+            Some(_) => {
                 self.divergences += 1;
                 0
             }
