@@ -74,6 +74,9 @@ pub struct Promises {
     pub direct_falls_back: bool,
     /// Clone and dedupe are there; otherwise EOPNOTSUPP is legal (G-7).
     pub has_clone: bool,
+    /// Dedupe counts the bytes that it compared; otherwise what was asked for, though it left out a
+    /// last block that is not whole (G-10).
+    pub dedupe_counts_compared: bool,
     /// Fallocate, punch and zero range are there; otherwise EOPNOTSUPP is legal (G-7).
     pub has_fallocate: bool,
     /// The largest size of a file in bytes; EFBIG beyond (G-7).
@@ -101,6 +104,7 @@ impl Promises {
             direct_align_first: true,
             direct_falls_back: false,
             has_clone: true,
+            dedupe_counts_compared: true,
             has_fallocate: true,
             max_file_bytes: i64::MAX as u64,
             bare_nodes: 0,
@@ -126,6 +130,7 @@ impl Promises {
             stores_past_end_vanish: false,
             direct_falls_back: true,
             has_clone: false,
+            dedupe_counts_compared: false,
             max_file_bytes: 1 << 43,
             ..Promises::strict()
         }
