@@ -21,6 +21,8 @@ const UNTOUCHED: u32 = 0;
 pub(crate) const ARENA_START: [u64; 1] = [ZERO];
 /// How deep copies of copies are followed.
 const MAX_DEPTH: usize = 16;
+/// The most sizes at which one call may have stopped that are followed further.
+const MAX_BOUNDARIES: usize = 64;
 /// The most alternatives that one copy may have.
 const MAX_ALTERNATIVES: usize = 256;
 
@@ -110,17 +112,25 @@ impl Oracle {
 
     // --- sizes ---
 
-    /// The sizes that answer a query, without those of `except`.
+    /// The sizes that answer a query. Calls in flight may stop on their way.
     pub(crate) fn size_answer(&self, file: FileId, query: Query) -> Answer {
+        self.size_answer_while(file, query, true)
+    }
+
+    /// The same; `may_stop` tells whether calls in flight may yet fail, or turn out short.
+    fn size_answer_while(&self, file: FileId, query: Query, may_stop: bool) -> Answer {
         let file = self.files.get(file);
         let history = &file.sizes;
         if history.overflowed() || file.murky {
             return Self::doubt();
         }
-        if let Some(answer) = history.remembered(query, self.generation) {
+        let entries = history.entries();
+        let may_stop = may_stop && (self.errors.any || self.promises.may_run_out_of_space);
+        let is_open = |index: usize| self.calls[entries[index].call].standing == Standing::Open;
+        let depends = may_stop && bits(query.possible).any(is_open);
+        if let Some(answer) = history.remembered(query, self.generation).filter(|_| !depends) {
             return answer;
         }
-        let entries = history.entries();
         let mut spans: SmallVec<[(u64, u64); 8]> = SmallVec::new();
         let answer = self.with_states(|states| {
             let doubt = history.explore(
@@ -142,13 +152,19 @@ impl Oracle {
                     if cut_short {
                         next.extend(self.sizes_left_by_fault(entries[index].call, state));
                     }
+                    let stops = history.partial & 1 << index != 0 || may_stop && is_open(index);
+                    if cut_short && stops {
+                        next.extend(boundaries(state, size).take(MAX_BOUNDARIES));
+                    }
                     next.push(size);
                     true
                 },
             );
             if doubt { Self::doubt() } else { self.store(states, &spans, Grain::Block) }
         });
-        history.remember(query, answer, 0);
+        if !depends {
+            history.remember(query, answer, 0);
+        }
         answer
     }
 
@@ -164,24 +180,11 @@ impl Oracle {
         call: CallId,
         may_stop: bool,
     ) -> Option<Values> {
-        let may_stop = may_stop && (self.errors.any || self.promises.may_run_out_of_space);
         let history = &self.files.get(file).sizes;
         let mut query = history.during(&self.calls, self.calls[call].interval());
         query.possible &= !history.of(call);
-        let answer = self.size_answer(file, query);
-        let mut values = self.values(answer);
-        // A failed extension may have come to any block boundary; one in flight may yet fail.
-        let stops = |index: usize| {
-            let standing = self.calls[history.entries()[index].call].standing;
-            may_stop && standing == Standing::Open
-        };
-        if history.partial & query.possible != 0 || bits(query.possible).any(stops) {
-            for (low, high) in self.spans(answer) {
-                let first = (low / BLOCK_BYTES + 1).saturating_mul(BLOCK_BYTES);
-                let inner = (first..high).step_by(BLOCK_BYTES as usize);
-                values.extend(inner.take(MAX_ALTERNATIVES));
-            }
-        }
+        let answer = self.size_answer_while(file, query, may_stop);
+        let values = self.values(answer);
         (!answer.doubt && !values.is_empty()).then_some(values)
     }
 
@@ -506,4 +509,11 @@ fn is_store(effect: &BlockEffect) -> bool {
 fn resets_block(effect: &BlockEffect) -> bool {
     let whole = effect.start == 0 && u64::from(effect.end) == BLOCK_BYTES;
     whole && matches!(effect.change, Change::Zero | Change::Fill { .. })
+}
+
+/// The block boundaries between two sizes, the lowest first.
+fn boundaries(one: u64, other: u64) -> impl Iterator<Item = u64> {
+    let (low, high) = (one.min(other), one.max(other));
+    let first = (low / BLOCK_BYTES + 1).saturating_mul(BLOCK_BYTES);
+    (first..high).step_by(BLOCK_BYTES as usize)
 }

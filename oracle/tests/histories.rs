@@ -508,6 +508,15 @@ fn an_append_may_land_where_a_short_write_stopped() {
     strict(&format!("{append}\n b) !wrong-result"));
     strict(&format!("{append}\n b) count 4096 !wrong-result"));
     strict("a create f\n b( awrite f 0 16384\n a append f 4096 = at 2048 !wrong-result");
+    // One of two appends is in flight, behind a write that was cut short by an error.
+    strict(
+        "a create f
+         error write f
+         a write f 0 16384 = count 8192
+         b( append f 2560
+         a append f 4096 = at 10752
+         b) at 8192",
+    );
 }
 
 /// A mapping of a part of a page shows the page, as mmap(2) says.
