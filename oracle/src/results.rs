@@ -318,8 +318,7 @@ impl Oracle {
             let sight = Sight { file: place.file, path, call: Some(id), cut: None };
             let verdict = self.check_bytes(sight, shown.offset, inside).and_then(|()| {
                 let at = shown.offset.saturating_add(inside.len() as u64);
-                let free = crate::content::is_filled(beyond, 0) || self.stored_at(place.file, at);
-                if free { Ok(()) } else { self.check_bytes(sight, at, beyond) }
+                self.check_beyond(sight, at, beyond)
             });
             if verdict.is_ok() {
                 return Ok(());
@@ -327,6 +326,22 @@ impl Oracle {
             first = first.or(Some(verdict));
         }
         first.unwrap_or(Ok(()))
+    }
+
+    /// Bytes that a load shows where the file may end before them, block by block.
+    fn check_beyond(&self, sight: Sight, offset: u64, bytes: &[u8]) -> Verdict {
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let within = (at % BLOCK_BYTES) as usize;
+            let (piece, later) = rest.split_at(rest.len().min(BLOCK - within));
+            let free = crate::content::is_filled(piece, 0) || self.stored_at(sight.file, at);
+            if !free {
+                self.check_bytes(sight, at, piece)?;
+            }
+            at = at.saturating_add(piece.len() as u64);
+            rest = later;
+        }
+        Ok(())
     }
 
     /// Whether any call has stored into the block.

@@ -519,6 +519,26 @@ fn an_append_may_land_where_a_short_write_stopped() {
     );
 }
 
+/// A load of two blocks may find the file cut before either, and in the second what was stored
+/// behind the old end; in the first it may not.
+#[test]
+fn a_load_beside_a_truncate_may_show_what_was_stored_behind_the_end() {
+    let around = |shown: &str| {
+        strict(&format!(
+            "a create f
+             a truncate f 14272
+             a mmap m f 0 16384
+             b( store m 12288 4096
+             c( truncate f 4096
+             a load m 8192 8192 = {shown}
+             b)
+             c)"
+        ));
+    };
+    around("0 #4");
+    around("X #4 !corrupt-data");
+}
+
 /// A mapping of a part of a page shows the page, as mmap(2) says.
 #[test]
 fn a_mapping_has_whole_pages() {
