@@ -180,9 +180,8 @@ impl Oracle {
         for index in 0..numbers {
             let number = file.numbers()[index];
             let at_block = |number| (file_id, &*file, Some(number));
-            let hard = file
-                .block(number)
-                .map_or(0, |history| owed(at_block(number), history, known, id));
+            let hard =
+                file.block(number).map_or(0, |history| owed(at_block(number), history, known, id));
             file.block_mut(index).raise(at, id, hard, 0);
         }
         let hard = owed((file_id, file, None), &file.sizes, known, id);

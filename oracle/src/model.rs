@@ -10,9 +10,7 @@ use crate::guarantee::guarantee;
 use crate::history::Mask;
 use crate::namespace::{Mappings, Names};
 use crate::nodes::Nodes;
-use crate::operation::{
-    Errno, MapId, OpId, Operation, Outcome, PathId, TaskIndex, whole_blocks,
-};
+use crate::operation::{Errno, MapId, OpId, Operation, Outcome, PathId, TaskIndex, whole_blocks};
 use crate::promises::Promises;
 use crate::query::{ARENA_START, Place};
 use crate::version::Versions;

@@ -174,12 +174,7 @@ impl Oracle {
     }
 
     /// The same; `may_stop` tells whether calls in flight may yet fail, or turn out short.
-    pub(crate) fn sizes_while(
-        &self,
-        file: FileId,
-        call: CallId,
-        may_stop: bool,
-    ) -> Option<Values> {
+    pub(crate) fn sizes_while(&self, file: FileId, call: CallId, may_stop: bool) -> Option<Values> {
         let history = &self.files.get(file).sizes;
         let mut query = history.during(&self.calls, self.calls[call].interval());
         query.possible &= !history.of(call);

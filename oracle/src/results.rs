@@ -153,7 +153,8 @@ impl Oracle {
         if !self.promises.direct_faults_reported {
             return Ok(());
         }
-        if let (Op::Append { .. }, Ok(Value::Appended { offset, .. })) = (&self.calls[id].op, outcome)
+        if let (Op::Append { .. }, Ok(Value::Appended { offset, .. })) =
+            (&self.calls[id].op, outcome)
         {
             self.files.get_mut(file).midway.push((id, *offset));
         }
