@@ -42,6 +42,10 @@ pub static EXT: LockClass = LockClass::new("EXT", 70);
 /// The end of an asynchronous request of a user. Whoever waits holds nothing that it may need.
 pub static IOCB: LockClass = LockClass::new("IOCB", 5);
 
+/// The end of a part of a user's request, whose range the user keeps locked. Whoever ends it takes
+/// no lock of rank 30 or below.
+pub static IOCB_PART: LockClass = LockClass::new("IOCB_PART", 25);
+
 /// The end of the workers of a mount; waited for at unmount, with nothing held.
 pub static WORKERS: LockClass = LockClass::new("WORKERS", 1);
 

@@ -13,6 +13,7 @@ use crate::inode::span::{Blocks, Span};
 use crate::log::marks::LogMarks;
 use crate::mm::{Mapping, Mm};
 use crate::options::MountOptions;
+use crate::paths::memory::{Source, UserMemory};
 use crate::paths::namespace::Namespace;
 use crate::paths::workers::Workers;
 use crate::store::{Handle, Join, Store};
@@ -280,7 +281,32 @@ impl File {
     /// # Errors
     /// `NoSpace`, `EFBIG`, those of reading what is partly overwritten, those of fsync.
     pub fn write(&self, task: &Task, offset: u64, source: &[u8], sync: Sync) -> Result<usize> {
-        let written = self.fs().write(task, self.inode(), offset, source)?;
+        let written = self.fs().write(task, self.inode(), offset, &Source::Bytes(source))?;
+        self.sync_write(task, Span::new(offset, offset + written as u64), sync)?;
+        Ok(written)
+    }
+
+    /// As [`read`](Self::read), into the memory of a mapping. Tells how many bytes.
+    ///
+    /// # Errors
+    /// Those, and of faults: `EFAULT`, `NoSpace`.
+    pub fn read_into(&self, task: &Task, offset: u64, memory: &UserMemory) -> Result<usize> {
+        self.fs().read_into(task, self.inode(), offset, memory)
+    }
+
+    /// As [`write`](Self::write), from the memory of a mapping.
+    ///
+    /// # Errors
+    /// Those, and of faults: `EFAULT`.
+    pub fn write_from(
+        &self,
+        task: &Task,
+        offset: u64,
+        memory: &UserMemory,
+        sync: Sync,
+    ) -> Result<usize> {
+        let source = Source::Mapped(memory.clone());
+        let written = self.fs().write(task, self.inode(), offset, &source)?;
         self.sync_write(task, Span::new(offset, offset + written as u64), sync)?;
         Ok(written)
     }
@@ -325,6 +351,29 @@ impl File {
         sync: Sync,
     ) -> Result<usize> {
         self.submit_write(task, offset, source, sync)?.wait(task)
+    }
+
+    /// As [`direct_read`](Self::direct_read), into the memory of a mapping. Tells how many bytes.
+    ///
+    /// # Errors
+    /// Those, and of faults: `EFAULT`, `NoSpace`.
+    pub fn direct_read_into(&self, task: &Task, offset: u64, memory: &UserMemory) -> Result<usize> {
+        self.fs().direct_read_into(task, self.inode(), offset, memory)
+    }
+
+    /// As [`direct_write`](Self::direct_write), from the memory of a mapping. Fewer bytes if an
+    /// error follows the first of them.
+    ///
+    /// # Errors
+    /// Those, and of faults: `EFAULT`.
+    pub fn direct_write_from(
+        &self,
+        task: &Task,
+        offset: u64,
+        memory: &UserMemory,
+        sync: Sync,
+    ) -> Result<usize> {
+        self.fs().direct_write_from(task, self, offset, memory, sync)
     }
 
     /// Begins a direct write that goes on when this returns.

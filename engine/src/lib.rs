@@ -28,5 +28,6 @@ pub use error::{Errno, Error, Result};
 pub use fs::{AsyncIo, File, Fs, SpaceUse, Sync};
 pub use inode::span::{Blocks, Span};
 pub use mm::Mapping;
+pub use paths::memory::UserMemory;
 
 pub use check::{CheckReport, Problem, check};

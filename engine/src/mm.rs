@@ -12,6 +12,7 @@ use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
+use crate::paths::memory::Touch;
 use crate::types::BLOCK_BYTES;
 use machine::cell::{Cell, RefCell};
 use machine::{Access, Machine, Mutex, Object, RwLock, Site, Task};
@@ -129,7 +130,7 @@ impl Mapping {
     }
 
     /// The part of the file behind `len` bytes of addresses from `offset` on.
-    fn file_span(&self, offset: u64, len: u64) -> Result<Span> {
+    pub(crate) fn file_span(&self, offset: u64, len: u64) -> Result<Span> {
         let end = offset.checked_add(len).filter(|&end| end <= self.0.len);
         if self.0.unmapped.get() {
             return Err(Errno::EFAULT.into());
@@ -198,7 +199,7 @@ impl Fs {
         let mut done = 0;
         for index in span.blocks().iter() {
             let (within, len) = part_of(span, index);
-            let page = self.translate(task, mapping, index, false)?;
+            let page = self.translate(task, mapping, index, Touch::Load)?;
             target[done..done + len].copy_from_slice(&page.data().bytes()[within..within + len]);
             done += len;
         }
@@ -221,7 +222,7 @@ impl Fs {
         let mut done = 0;
         for index in span.blocks().iter() {
             let (within, len) = part_of(span, index);
-            let page = self.translate(task, mapping, index, true)?;
+            let page = self.translate(task, mapping, index, Touch::Store)?;
             let bytes = &source[done..done + len];
             page.change(|content| content[within..within + len].copy_from_slice(bytes));
             done += len;
@@ -237,23 +238,36 @@ impl Fs {
         task: &Task,
         mapping: &Mapping,
         index: u64,
-        writes: bool,
+        touch: Touch,
     ) -> Result<Rc<Page>> {
         let state = mapping.state();
-        let site = if writes { &STORE } else { &LOAD };
-        let access = if writes { Access::Write } else { Access::Read };
         loop {
-            task.site(site, Object::new(kind::PAGE, state.inode.ino.0, index), access)?;
             task.may_fault()?; // F-1: asked even if the page is resident
-            if let Some(page) = state.translate(index, writes) {
+            if let Some(page) = self.resident(task, mapping, index, touch)? {
                 return Ok(page);
             }
             if state.unmapped.get() {
                 return Err(Errno::EFAULT.into());
             }
-            self.fault(task, state, index, writes)?;
+            self.fault(task, state, index, touch == Touch::Store)?;
             task.progress("a page fault")?;
         }
+    }
+
+    /// The page behind an address if the page table has it: nofault (F-4), legal under any lock.
+    /// Nothing runs between the return and the access.
+    pub(crate) fn resident(
+        &self,
+        task: &Task,
+        mapping: &Mapping,
+        index: u64,
+        touch: Touch,
+    ) -> Result<Option<Rc<Page>>> {
+        let (state, writes) = (mapping.state(), touch == Touch::Store);
+        let site = if writes { &STORE } else { &LOAD };
+        let access = if writes { Access::Write } else { Access::Read };
+        task.site(site, Object::new(kind::PAGE, state.inode.ino.0, index), access)?;
+        Ok(state.translate(index, writes))
     }
 
     /// Makes what was stored through a mapping durable, as MS_SYNC does.

@@ -8,7 +8,7 @@ use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
-use crate::program::{self, Kind, Program, SwarmMask};
+use crate::program::{self, Program, SwarmMask};
 use crate::replay;
 use crate::session::Session;
 use machine::choosers::Dice;
@@ -122,26 +122,11 @@ enum News {
 /// Programs after which a worker tells what it did.
 const BATCH: u64 = 32;
 
-/// What the engine answers with EOPNOTSUPP today: user buffers that are themselves mappings.
-const NOT_BUILT: [Kind; 2] = [Kind::DirectWriteFrom, Kind::DirectReadInto];
-
-/// Removes the operations that the engine does not have yet.
-pub fn leave_out_what_is_not_built(program: &mut Program) {
-    let is_not_built = |operation| NOT_BUILT.contains(&program::syntax::kind(operation));
-    let slots = program.operations().filter(|(_, _, op)| is_not_built(op));
-    let slots: Vec<_> = slots.map(|(_, slot, _)| slot).collect();
-    for slot in slots.into_iter().rev() {
-        program.remove_operation(slot);
-    }
-    program.fixup();
-}
-
 /// The program of an index.
 pub fn program(seed: u64, index: u64, defects: &[String]) -> Program {
     let mut dice = program::Dice::new(mix(seed, index));
     let mask = SwarmMask::draw(&mut dice);
     let mut program = program::generate(&mut dice, &mask);
-    leave_out_what_is_not_built(&mut program);
     program.defects = defects.to_vec();
     program
 }

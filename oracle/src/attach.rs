@@ -4,6 +4,7 @@
 //! *Not verified, because* a call whose name or mapping is replaced while it is in flight may act
 //! on either file; it is then required in neither.
 use crate::call::{CallId, FileId};
+use crate::direct::chases_itself;
 use crate::file::{Change, Mark, SizeEffect};
 use crate::model::{Mapped, Oracle};
 use crate::namespace::NameEffect;
@@ -57,7 +58,9 @@ impl Oracle {
             let files = self.resolve(path, interval);
             self.calls[id].sources = files.into_iter().map(|file| (file, 0)).collect();
         }
-        if let Op::DirectWriteFrom { span, map, map_offset, .. } = *op {
+        if let Op::DirectWriteFrom { span, map, map_offset, .. }
+        | Op::WriteFrom { span, map, map_offset, .. } = *op
+        {
             let mapped = self.mapped(map, interval);
             let extra = |m: &Mapped| between(m.offset, map_offset, span.offset);
             self.calls[id].sources = mapped.iter().map(|m| (m.file, extra(m))).collect();
@@ -133,12 +136,12 @@ impl Oracle {
                     base: (number * BLOCK_BYTES) as i64,
                 });
             }
-            Op::DirectWriteFrom { span, .. } => {
+            Op::DirectWriteFrom { span, .. } | Op::WriteFrom { span, .. } => {
                 target
                     .write(id, span, doubtful, calls, |_| Change::Copy { delta: 0, mapped: false });
                 let sources = &self.calls[id].sources;
                 let mut own = sources.iter().filter(|source| source.0 == file);
-                if own.any(|source| self.chases_itself(span, source.1)) {
+                if own.any(|source| chases_itself(span, source.1)) {
                     self.files.get_mut(file).mark(id, Mark::Unknowable);
                 }
             }
@@ -172,13 +175,13 @@ impl Oracle {
                     Change::Store { fill, path, base }
                 });
             }
-            Op::DirectReadInto { span, map_offset, .. } => {
+            Op::DirectReadInto { span, map_offset, .. } | Op::ReadInto { span, map_offset, .. } => {
                 let landing = through(place, Span::new(map_offset, span.len));
                 let delta = between(span.offset, 0, place.offset.wrapping_add(map_offset));
                 target
                     .write(id, landing, doubtful, calls, |_| Change::Copy { delta, mapped: true });
                 let own = self.calls[id].sources.iter().any(|source| source.0 == file);
-                if own && self.chases_itself(landing, delta) {
+                if own && chases_itself(landing, delta) {
                     self.files.get_mut(file).mark(id, Mark::Unknowable);
                 }
             }
@@ -272,7 +275,8 @@ impl Oracle {
         let fresh = self.calls[made].files.clone();
         for id in self.open.clone() {
             let op = self.calls[id].op.clone();
-            if let Op::DirectWriteFrom { span: to, map: from, map_offset, .. } = op
+            if let Op::DirectWriteFrom { span: to, map: from, map_offset, .. }
+            | Op::WriteFrom { span: to, map: from, map_offset, .. } = op
                 && from == map
             {
                 let extra = between(span.offset, map_offset, to.offset);
@@ -315,6 +319,7 @@ pub(crate) fn acting_path(op: &Op) -> Option<PathId> {
         | Op::Read { path, .. }
         | Op::DirectWrite { path, .. }
         | Op::DirectWriteFrom { path, .. }
+        | Op::WriteFrom { path, .. }
         | Op::DirectRead { path, .. }
         | Op::AsyncWrite { path, .. }
         | Op::AsyncRead { path, .. }
@@ -338,7 +343,7 @@ pub(crate) fn acting_path(op: &Op) -> Option<PathId> {
 pub(crate) fn source_path(op: &Op) -> Option<PathId> {
     match *op {
         Op::Clone { source, .. } | Op::Dedupe { source, .. } => Some(source),
-        Op::DirectReadInto { path, .. } => Some(path),
+        Op::DirectReadInto { path, .. } | Op::ReadInto { path, .. } => Some(path),
         _ => None,
     }
 }
@@ -349,7 +354,8 @@ pub(crate) fn acting_map(op: &Op) -> Option<MapId> {
         Op::Load { map, .. }
         | Op::Store { map, .. }
         | Op::Msync { map, .. }
-        | Op::DirectReadInto { map, .. } => Some(map),
+        | Op::DirectReadInto { map, .. }
+        | Op::ReadInto { map, .. } => Some(map),
         _ => None,
     }
 }
@@ -361,8 +367,10 @@ pub(crate) fn span_of(op: &Op) -> Option<Span> {
         | Op::Read { span, .. }
         | Op::DirectWrite { span, .. }
         | Op::DirectWriteFrom { span, .. }
+        | Op::WriteFrom { span, .. }
         | Op::DirectRead { span, .. }
         | Op::DirectReadInto { span, .. }
+        | Op::ReadInto { span, .. }
         | Op::AsyncWrite { span, .. }
         | Op::AsyncRead { span, .. }
         | Op::Mmap { span, .. }
@@ -390,6 +398,7 @@ pub(crate) fn size_effect(op: &Op, len: u64) -> Option<SizeEffect> {
         | Op::DirectWrite { span, .. }
         | Op::AsyncWrite { span, .. }
         | Op::DirectWriteFrom { span, .. }
+        | Op::WriteFrom { span, .. }
         | Op::Fallocate { span, keep_size: false, .. }
         | Op::ZeroRange { span, keep_size: false, .. } => raise(span.offset),
         Op::Clone { target_offset, .. } => raise(target_offset),

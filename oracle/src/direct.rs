@@ -3,7 +3,7 @@
 //! *Verified*: against ext4, xfs and btrfs (`powerfail conform`): EIO comes only to files that had
 //! such a meeting.
 //! *Not verified, because* how a kernel resolves the meeting is nowhere promised: the bytes of a
-//! copy whose source and target overlap are not judged unless `direct_coherent` is.
+//! copy whose source and target overlap are not judged.
 use crate::call::{Call, CallId, FileId};
 use crate::model::Oracle;
 use crate::operation::{BLOCK_BYTES, Operation as Op, Span};
@@ -67,10 +67,16 @@ impl Oracle {
         writes && !self.promises.direct_align_first
     }
 
-    /// Whether a direct IO between a file and a mapping of it copies a range onto a part of itself:
-    /// then it may find its own bytes. `shift` is from the target to the source, in bytes.
-    pub(crate) fn chases_itself(&self, span: Span, shift: i64) -> bool {
-        !self.promises.direct_coherent && shift != 0 && shift.unsigned_abs() < span.len
+    /// Whether the memory of a write may hold what no file has: bytes that were stored behind the
+    /// end of the mapped file, in its last page.
+    pub(crate) fn copies_past_end(&self, id: CallId, file: FileId, number: u64) -> bool {
+        if !matches!(self.calls[id].op, Op::DirectWriteFrom { .. } | Op::WriteFrom { .. }) {
+            return false;
+        }
+        let block = number * BLOCK_BYTES;
+        let ends_there = |size: u64| block < size && size < block.saturating_add(BLOCK_BYTES);
+        self.stored_at(file, block)
+            && self.sizes_during(file, id).is_none_or(|sizes| sizes.into_iter().any(ends_there))
     }
 }
 
@@ -90,6 +96,12 @@ fn uses_as_memory(call: &Call, file: FileId) -> bool {
 
 fn maps_itself(call: &Call, file: FileId) -> bool {
     call.files.contains(&file) && call.sources.iter().any(|source| source.0 == file)
+}
+
+/// Whether a transfer between a file and a mapping of it copies a range onto a part of itself: then
+/// it may find its own bytes. `shift` is from the target to the source, in bytes.
+pub(crate) fn chases_itself(span: Span, shift: i64) -> bool {
+    shift != 0 && shift.unsigned_abs() < span.len
 }
 
 fn is_direct(op: &Op) -> bool {

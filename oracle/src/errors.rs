@@ -126,6 +126,8 @@ impl Oracle {
                 | Op::Load { .. }
                 | Op::DirectReadInto { .. }
                 | Op::DirectWriteFrom { .. }
+                | Op::ReadInto { .. }
+                | Op::WriteFrom { .. }
         );
         let full = self.promises.may_run_out_of_space && !matches!(op, Op::Load { .. });
         through && (full || self.errors.any)
@@ -261,7 +263,9 @@ impl Oracle {
         let (map, span) = match self.calls[id].op {
             Op::Load { map, span } | Op::Store { map, span, .. } => (map, span),
             Op::DirectWriteFrom { map, map_offset, span, .. }
-            | Op::DirectReadInto { map, map_offset, span, .. } => {
+            | Op::DirectReadInto { map, map_offset, span, .. }
+            | Op::WriteFrom { map, map_offset, span, .. }
+            | Op::ReadInto { map, map_offset, span, .. } => {
                 (map, Span::new(map_offset, span.len))
             }
             _ => return Truth::NO,
@@ -276,12 +280,13 @@ impl Oracle {
         let mut truth = Truth::NEITHER;
         for place in mapped {
             let whole = self.range_faults(id, place, span);
-            // Direct IO transfers what comes before the fault, and a read may end before it.
+            // What comes before the fault is transferred, and a read may end before it.
             let no = match self.calls[id].op {
-                Op::DirectReadInto { .. } => true,
-                Op::DirectWriteFrom { .. } => {
+                Op::DirectReadInto { .. } | Op::ReadInto { .. } => true,
+                ref op @ (Op::DirectWriteFrom { .. } | Op::WriteFrom { .. }) => {
                     let first = self.range_faults(id, place, Span::new(span.offset, 1));
-                    first.no || !self.promises.direct_faults_reported
+                    let direct = matches!(op, Op::DirectWriteFrom { .. });
+                    first.no || direct && !self.promises.direct_faults_reported
                 }
                 _ => whole.no,
             };

@@ -344,6 +344,7 @@ fn is_sync_write(op: &Op) -> bool {
             | Op::Append { sync: Sync::Data, .. }
             | Op::DirectWrite { sync: Sync::Data, .. }
             | Op::DirectWriteFrom { sync: Sync::Data, .. }
+            | Op::WriteFrom { sync: Sync::Data, .. }
             | Op::AsyncWrite { sync: Sync::Data, .. }
     )
 }

@@ -46,6 +46,8 @@ pub(crate) struct Lab {
     pub(crate) pool: RefCell<Vec<Vec<(Mask, u64)>>>,
     /// The copies that are being followed.
     pub(crate) stack: RefCell<Vec<Place>>,
+    /// How many were followed for the question at hand.
+    pub(crate) copies: Cell<u32>,
 }
 
 impl Oracle {
@@ -66,6 +68,7 @@ impl Oracle {
                 arena: RefCell::new(ARENA_START.to_vec()),
                 pool: RefCell::default(),
                 stack: RefCell::default(),
+                copies: Cell::new(0),
             },
             path_names: Vec::new(),
             doubts: Cell::new(0),

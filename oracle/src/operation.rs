@@ -101,6 +101,10 @@ pub enum Operation {
     Append { path: PathId, len: u64, fill: Fill, sync: Sync },
     /// Buffered read; short at the end of the file.
     Read { path: PathId, span: Span },
+    /// Buffered write whose user buffer is the memory of a mapping from `map_offset` on.
+    WriteFrom { path: PathId, span: Span, map: MapId, map_offset: u64, sync: Sync },
+    /// Buffered read into the memory of a mapping from `map_offset` on.
+    ReadInto { path: PathId, span: Span, map: MapId, map_offset: u64 },
     /// O_DIRECT write; offset and length are multiples of 512.
     DirectWrite { path: PathId, span: Span, fill: Fill, sync: Sync },
     /// O_DIRECT write whose user buffer is the memory of a mapping from `map_offset` on.

@@ -23,6 +23,8 @@ pub(crate) const ARENA_START: [u64; 1] = [ZERO];
 const MAX_DEPTH: usize = 16;
 /// The most sizes at which one call may have stopped that are followed further.
 const MAX_BOUNDARIES: usize = 64;
+/// How often one question looks at the source of a copy.
+const MAX_COPIES: u32 = 1024;
 /// The most alternatives that one copy may have.
 const MAX_ALTERNATIVES: usize = 256;
 
@@ -224,6 +226,9 @@ impl Oracle {
             return Self::doubt();
         }
         let nested = !self.lab.stack.borrow().is_empty();
+        if !nested {
+            self.lab.copies.set(0);
+        }
         if !nested && let Some(answer) = history.remembered(query, self.generation) {
             return answer;
         }
@@ -394,9 +399,11 @@ impl Oracle {
         next: &mut SmallVec<[u64; 4]>,
         grain: &mut Grain,
     ) -> bool {
-        if self.lab.stack.borrow().len() >= MAX_DEPTH {
+        let copies = self.lab.copies.get();
+        if self.lab.stack.borrow().len() >= MAX_DEPTH || copies >= MAX_COPIES {
             return false;
         }
+        self.lab.copies.set(copies + 1);
         self.lab.stack.borrow_mut().push(at);
         let mut sure = true;
         for &(file, extra) in &self.calls[at.call].sources {
@@ -466,6 +473,9 @@ impl Oracle {
                     query.required &= query.possible;
                 }
             }
+        }
+        if self.copies_past_end(at.call, file, number) {
+            return None;
         }
         let by_bytes = !matches!(call.op, Operation::Clone { .. });
         if by_bytes && query.possible & !query.required != 0 {

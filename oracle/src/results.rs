@@ -39,7 +39,8 @@ impl Oracle {
                 Op::Write { span, .. }
                 | Op::DirectWrite { span, .. }
                 | Op::AsyncWrite { span, .. }
-                | Op::DirectWriteFrom { span, .. },
+                | Op::DirectWriteFrom { span, .. }
+                | Op::WriteFrom { span, .. },
                 Value::Count(count),
             ) => self.check_count(id, *count, span.len),
             (Op::Append { len, .. }, Value::Appended { offset, len: count }) => {
@@ -51,7 +52,7 @@ impl Oracle {
                 Value::Bytes(bytes),
             ) => self.check_read(id, *span, bytes),
             (Op::Load { span, .. }, Value::Bytes(bytes)) => self.check_load(id, *span, bytes),
-            (Op::DirectReadInto { span, .. }, Value::Count(count)) => {
+            (Op::DirectReadInto { span, .. } | Op::ReadInto { span, .. }, Value::Count(count)) => {
                 self.check_read_len(id, *span, *count)
             }
             (Op::Dedupe { .. }, Value::Count(count)) => self.check_dedupe(id, *count),
@@ -273,7 +274,8 @@ impl Oracle {
 
     /// How many bytes a read of `span` may return.
     fn check_read_len(&self, id: CallId, span: Span, len: u64) -> Verdict {
-        let into = matches!(self.calls[id].op, Op::DirectReadInto { .. });
+        let into =
+            matches!(self.calls[id].op, Op::DirectReadInto { .. } | Op::ReadInto { .. });
         let files: SmallVec<[FileId; 2]> = if into {
             self.calls[id].sources.iter().map(|source| source.0).collect()
         } else {
@@ -346,7 +348,7 @@ impl Oracle {
     }
 
     /// Whether any call has stored into the block.
-    fn stored_at(&self, file: FileId, offset: u64) -> bool {
+    pub(crate) fn stored_at(&self, file: FileId, offset: u64) -> bool {
         use crate::file::Change;
         let history = self.files.get(file).block(offset / BLOCK_BYTES);
         history.is_some_and(|history| {
@@ -484,11 +486,13 @@ fn returns_a_value(op: &Op) -> bool {
         Op::Write { .. }
             | Op::DirectWrite { .. }
             | Op::DirectWriteFrom { .. }
+            | Op::WriteFrom { .. }
             | Op::AsyncWrite { .. }
             | Op::Append { .. }
             | Op::Read { .. }
             | Op::DirectRead { .. }
             | Op::DirectReadInto { .. }
+            | Op::ReadInto { .. }
             | Op::AsyncRead { .. }
             | Op::Load { .. }
             | Op::Dedupe { .. }

@@ -90,8 +90,8 @@ impl Oracle {
                 target.mark(id, Mark::Partial);
                 continue;
             }
-            if matches!(op, Op::DirectReadInto { .. }) {
-                if self.promises.direct_reads_spare_rest {
+            if matches!(op, Op::DirectReadInto { .. } | Op::ReadInto { .. }) {
+                if self.promises.direct_reads_spare_rest || matches!(op, Op::ReadInto { .. }) {
                     self.shorten_landing(id, file, count);
                 } else {
                     target.mark(id, Mark::Partial);
@@ -108,9 +108,13 @@ impl Oracle {
         }
     }
 
-    /// A direct read into a mapping that got fewer bytes than its buffer holds.
+    /// A read into a mapping that got fewer bytes than its buffer holds.
     fn shorten_landing(&mut self, id: CallId, file: FileId, count: u64) {
-        let Op::DirectReadInto { map, map_offset, .. } = self.calls[id].op else { return };
+        let (Op::DirectReadInto { map, map_offset, .. } | Op::ReadInto { map, map_offset, .. }) =
+            self.calls[id].op
+        else {
+            return;
+        };
         let mapped = self.mapped(map, self.calls[id].interval());
         let mut places = mapped.iter().filter(|place| place.file == file);
         let target = self.files.get_mut(file);

@@ -7,7 +7,10 @@
 //! a direct read never shows a block before its write has completed. It must never know
 //! mappings.
 
+mod mapped;
+
 use super::read::{Readable, read_error, read_request};
+use super::memory::Source;
 use super::write::write_span;
 use super::writeback::{Room, in_place_plan};
 use crate::classes::{IOCB, kind};
@@ -21,7 +24,7 @@ use crate::store::{Handle, Reserve};
 use crate::types::{BLOCK_BYTES, SECTOR_BYTES};
 use machine::cell::{Cell, RefCell};
 use machine::disk::{Data, Note};
-use machine::{Access, Block, Guard, Mode, Object, Server, Site, Task, WaitQueue};
+use machine::{Access, Block, Guard, LockClass, Mode, Object, Server, Site, Task, WaitQueue};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -104,6 +107,16 @@ impl Iocb {
         while tokens.pop().is_some() {}
     }
 
+    /// Waits for the end. How many bytes were read or written.
+    fn wait(&self, task: &Task, class: &'static LockClass) -> Result<usize> {
+        let object = Object::new(kind::INODE, self.inode.ino.0, 1);
+        task.wait(&self.end, class, object, Server::Any, || self.done.get())?;
+        match &*self.error.borrow() {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.bytes.get() as usize),
+        }
+    }
+
     fn finish(&self) {
         assert!(!self.done.replace(true), "a request ends once");
         self.end.wake_all();
@@ -121,12 +134,7 @@ impl AsyncIo {
     /// # Errors
     /// `Io` and those of reading or of what O_DSYNC adds; `Stopped`.
     pub fn wait(&self, task: &Task) -> Result<usize> {
-        let object = Object::new(kind::INODE, self.0.inode.ino.0, 1);
-        task.wait(&self.0.end, &IOCB, object, Server::Any, || self.0.done.get())?;
-        match &*self.0.error.borrow() {
-            Some(error) => Err(error.clone()),
-            None => Ok(self.0.bytes.get() as usize),
-        }
+        self.0.wait(task, &IOCB)
     }
 
     /// What a read that has ended found: the bytes from its offset on.
@@ -334,7 +342,7 @@ impl Fs {
         source: &[u8],
     ) -> Result<AsyncIo> {
         let inode = &iocb.inode;
-        let written = self.write_locked(task, inode, iocb.span, source)?;
+        let written = self.write_locked(task, inode, iocb.span, &Source::Bytes(source))?;
         iocb.bytes.set(written as u64);
         let span = Span::new(iocb.span.start, iocb.span.start + written as u64);
         self.flush_range(task, inode, span)?;

@@ -13,6 +13,7 @@ pub mod fallocate;
 pub mod fault;
 pub mod fsync;
 pub mod holes;
+pub mod memory;
 pub mod namespace;
 pub mod nodes;
 pub mod orphans;

@@ -4,6 +4,7 @@
 //! file with checksums is verified whenever it comes from the device. It must never know who wrote
 //! it.
 
+use super::memory::UserMemory;
 use crate::classes::kind;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
@@ -65,6 +66,45 @@ impl Fs {
             // READ.4
             target[done..done + len].copy_from_slice(&bytes.bytes()[within..within + len]);
             done += len;
+        }
+        Ok(done) // READ.6
+    }
+
+    /// READ into a mapping; less than asked for at the end of the file, where memory ends, or if an
+    /// error follows.
+    pub(crate) fn read_into(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        offset: u64,
+        memory: &UserMemory,
+    ) -> Result<usize> {
+        let end = offset.saturating_add(memory.len()).min(FILE_BYTES_MAX);
+        let span = Span::new(offset.min(end), end);
+        if span.is_empty() {
+            return Ok(0);
+        }
+        let _rl = inode.rl.lock(task, span.lock_range(), Mode::Read)?; // READ.1
+        let span = span.intersection(Span::new(0, inode.size())); // READ.5
+        let mut done = 0;
+        for index in span.blocks().iter() {
+            let (within, len) = part_of(span, index);
+            let copied = self.page_in(task, inode, index).and_then(|page| {
+                task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
+                let bytes = page.snapshot();
+                let target = memory.after(done as u64).first(len as u64);
+                // READ.4: with faults, only RL is held; F-6: no page is locked
+                self.copy_to_memory(task, &target, &bytes.bytes()[within..within + len])
+            });
+            match copied {
+                Ok(count) => done += count,
+                Err(error @ Error::NoSpace { .. }) => return Err(error),
+                Err(error) if done == 0 || error.is_stopped() => return Err(error),
+                Err(_) => break,
+            }
+            if copied != Ok(len) {
+                break;
+            }
         }
         Ok(done) // READ.6
     }

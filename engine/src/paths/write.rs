@@ -5,6 +5,7 @@
 //! its completion adds to trees is set aside, too, so that it never fails for want of space; sizes
 //! rise when what they expose can be read. It must never know what becomes durable when.
 
+use super::memory::{Incoming, Source};
 use super::read::Digests;
 use super::writeback::Effort;
 use crate::classes::{WBWAIT, kind};
@@ -38,7 +39,7 @@ impl Fs {
         task: &Task,
         inode: &Rc<Inode>,
         offset: u64,
-        source: &[u8],
+        source: &Source<'_>,
     ) -> Result<usize> {
         let span = write_span(offset, source.len())?;
         if span.is_empty() {
@@ -63,7 +64,7 @@ impl Fs {
         let _rl = inode.rl.lock_resolved(task, Rc::new(resolve))?; // WRITE.1, APPEND rule
         let offset = inode.size();
         let span = write_span(offset, source.len())?;
-        Ok((offset, self.write_locked(task, inode, span, source)?))
+        Ok((offset, self.write_locked(task, inode, span, &Source::Bytes(source))?))
     }
 
     /// WRITE.1: RL W of what is written; up to the end of everything, from the old end on, if the
@@ -86,14 +87,13 @@ impl Fs {
         task: &Task,
         inode: &Rc<Inode>,
         span: Span,
-        source: &[u8],
+        source: &Source<'_>,
     ) -> Result<usize> {
         self.clear_tail(task, inode, span.start)?;
         let mut done = 0;
         for index in span.blocks().iter() {
             let (within, len) = part_of(span, index);
-            let bytes = &source[done..done + len];
-            match self.write_page(task, inode, index, within, bytes) {
+            match self.write_page(task, inode, index, within, source.part(done, len)) {
                 Ok(()) => done += len,
                 Err(error) if done == 0 || error.is_stopped() => return Err(error),
                 Err(_) => break,
@@ -109,18 +109,18 @@ impl Fs {
         inode: &Rc<Inode>,
         index: u64,
         within: usize,
-        bytes: &[u8],
+        source: Source<'_>,
     ) -> Result<()> {
         let start = index * BLOCK_BYTES + within as u64;
-        let written = Span::new(start, start + bytes.len() as u64);
+        let written = Span::new(start, start + source.len() as u64);
         // Nothing of the old content stays: neither before nor behind what is written.
         let is_whole =
-            bytes.len() as u64 == BLOCK_BYTES || within == 0 && written.end >= inode.size();
+            source.len() as u64 == BLOCK_BYTES || within == 0 && written.end >= inode.size();
         let object = Object::new(kind::PAGE, inode.ino.0, index);
-        let mut has_gained = false;
+        let (mut has_gained, mut incoming) = (false, Incoming::new(source));
         loop {
             let reserve = self.reserve_page(task, inode, index)?; // WRITE.2, W-5: only RL is held
-            task.may_fault()?; // WRITE.3: fault-in, only RL is held
+            incoming.prepare(self, task)?; // WRITE.3: fault-in, only RL is held
             let page = self.page_for_write(task, inode, index, is_whole)?; // WRITE.4: find or fill
             let locked = page.lock().lock(task)?; // WRITE.4: +PAGE
             if !page.is_attached() || !(is_whole || page.is_uptodate()) {
@@ -129,7 +129,10 @@ impl Fs {
             }
             self.wait_stable(task, inode, &page)?;
             task.site(&COPY, object, Access::Write)?;
-            let copy = || copy_in(&page, within, bytes, is_whole); // F-4: nofault
+            if !incoming.take(self, task)? {
+                continue; // F-4: memory is gone again: -PAGE, and fault it in
+            }
+            let copy = || copy_in(&page, within, incoming.bytes(), is_whole);
             if page.is_dirty() && written.end <= inode.size() {
                 copy();
                 return Ok(());

@@ -6,7 +6,6 @@
 //! not drift to another. It must never know what is wrong and why: the session does.
 
 use super::summary::Summary;
-use crate::campaign::leave_out_what_is_not_built;
 use crate::cuts::Plan;
 use crate::finding::Finding;
 use crate::minimize::{Effort, minimize};
@@ -73,7 +72,7 @@ impl PowerCut {
         program.after.clear();
         program.defects.clone_from(&self.defects);
         (program.expect, program.schedule, program.cut) = (None, None, None);
-        leave_out_what_is_not_built(&mut program);
+        program.fixup();
         let program = Rc::new(program);
         let shown = match self.session.run(&program, &self.plan, seed(&program)) {
             Ok(shown) => shown,

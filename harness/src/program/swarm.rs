@@ -47,8 +47,15 @@ const WRITERS: &[Kind] = &[Kind::Write, Kind::DirectWrite, Kind::AsyncWrite, Kin
 pub(super) const PERSISTERS: &[Kind] =
     &[Kind::Fsync, Kind::Fdatasync, Kind::FsyncRange, Kind::Msync];
 /// Kinds that need a mapping.
-const MAPPED: &[Kind] =
-    &[Kind::Load, Kind::Store, Kind::Msync, Kind::DirectWriteFrom, Kind::DirectReadInto];
+const MAPPED: &[Kind] = &[
+    Kind::Load,
+    Kind::Store,
+    Kind::Msync,
+    Kind::WriteFrom,
+    Kind::ReadInto,
+    Kind::DirectWriteFrom,
+    Kind::DirectReadInto,
+];
 /// Kinds that submit and do not wait.
 const ASYNC: &[Kind] = &[Kind::AsyncWrite, Kind::AsyncRead];
 

@@ -135,6 +135,10 @@ table! {
     Write "write" [Path, Offset, Len, Fill, Sync] 12 "Buffered write.";
     Append "append" [Path, Len, Fill, Sync] 3 "Buffered write at the end of the file.";
     Read "read" [Path, Offset, Len] 5 "Buffered read.";
+    WriteFrom "write" [Path, Offset, Len, Word("from"), Map, Other, Sync] 2
+        "Buffered write whose user buffer is the memory of a mapping, from an offset on.";
+    ReadInto "read" [Path, Offset, Len, Word("into"), Map, Other] 2
+        "Buffered read into the memory of a mapping, from an offset on.";
     DirectWrite "dwrite" [Path, Offset, Len, Fill, Sync] 10 "O_DIRECT write.";
     DirectWriteFrom "dwrite" [Path, Offset, Len, Word("from"), Map, Other, Sync] 3
         "O_DIRECT write whose user buffer is the memory of a mapping, from an offset on.";
@@ -224,6 +228,10 @@ pub fn split(operation: &Operation) -> (Kind, Fields) {
         O::Append { path, len, fill, sync } =>
             (Kind::Append, Fields { path, len, fill, sync, ..E }),
         O::Read { path, span } => (Kind::Read, on(path, span)),
+        O::WriteFrom { path, span, map, map_offset, sync } =>
+            (Kind::WriteFrom, Fields { map, other: map_offset, sync, ..on(path, span) }),
+        O::ReadInto { path, span, map, map_offset } =>
+            (Kind::ReadInto, Fields { map, other: map_offset, ..on(path, span) }),
         O::DirectWrite { path, span, fill, sync } =>
             (Kind::DirectWrite, Fields { fill, sync, ..on(path, span) }),
         O::DirectWriteFrom { path, span, map, map_offset, sync } =>
@@ -284,6 +292,8 @@ pub fn build(kind: Kind, fields: &Fields) -> Operation {
         Kind::Write => O::Write { path, span, fill, sync },
         Kind::Append => O::Append { path, len, fill, sync },
         Kind::Read => O::Read { path, span },
+        Kind::WriteFrom => O::WriteFrom { path, span, map, map_offset: other, sync },
+        Kind::ReadInto => O::ReadInto { path, span, map, map_offset: other },
         Kind::DirectWrite => O::DirectWrite { path, span, fill, sync },
         Kind::DirectWriteFrom => O::DirectWriteFrom { path, span, map, map_offset: other, sync },
         Kind::DirectRead => O::DirectRead { path, span },

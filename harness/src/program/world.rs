@@ -116,7 +116,11 @@ impl World {
                 self.extend(fields.path, span);
                 self.put(fields.path, span, fields.fill);
             }
-            Kind::Write | Kind::DirectWrite | Kind::DirectWriteFrom | Kind::AsyncWrite => {
+            Kind::Write
+            | Kind::WriteFrom
+            | Kind::DirectWrite
+            | Kind::DirectWriteFrom
+            | Kind::AsyncWrite => {
                 self.extend(fields.path, span);
                 self.put(fields.path, span, fields.fill);
             }

@@ -8,7 +8,7 @@ use crate::program::Program;
 use engine::defects::Defects;
 use engine::options::MountOptions;
 use engine::paths::remap::Dedupe;
-use engine::{AsyncIo, Error, File, Fs, Mapping};
+use engine::{AsyncIo, Error, File, Fs, Mapping, UserMemory};
 use machine::cell::{Cell, RefCell};
 use machine::disk::Op;
 use machine::{Machine, Stopped, Task};
@@ -217,6 +217,12 @@ impl EngineTarget {
             | Operation::Read { .. }
             | Operation::DirectWrite { .. }
             | Operation::DirectRead { .. } => self.data(worker, call).map(Done::Value),
+            Operation::WriteFrom { .. }
+            | Operation::ReadInto { .. }
+            | Operation::DirectWriteFrom { .. }
+            | Operation::DirectReadInto { .. } => {
+                self.between(worker, call).map(Done::Value)
+            }
             Operation::Truncate { .. }
             | Operation::Fallocate { .. }
             | Operation::Punch { .. }
@@ -363,6 +369,35 @@ impl EngineTarget {
             _ => return Err(Error::Bug("not an operation on memory")),
         }
         Ok(Value::Unit)
+    }
+
+    /// Operations whose memory is a mapping.
+    fn between(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {
+        let task = worker.task;
+        let count = match *call.operation {
+            Operation::WriteFrom { path, span, map, map_offset, sync } => {
+                let file = self.open(worker, call, path)?;
+                let memory = UserMemory::new(self.map(map)?, map_offset, span.len);
+                file.write_from(task, span.offset, &memory, durability(sync))?
+            }
+            Operation::ReadInto { path, span, map, map_offset } => {
+                let file = self.open(worker, call, path)?;
+                let memory = UserMemory::new(self.map(map)?, map_offset, span.len);
+                file.read_into(task, span.offset, &memory)?
+            }
+            Operation::DirectWriteFrom { path, span, map, map_offset, sync } => {
+                let file = self.open(worker, call, path)?;
+                let memory = UserMemory::new(self.map(map)?, map_offset, span.len);
+                file.direct_write_from(task, span.offset, &memory, durability(sync))?
+            }
+            Operation::DirectReadInto { path, span, map, map_offset } => {
+                let file = self.open(worker, call, path)?;
+                let memory = UserMemory::new(self.map(map)?, map_offset, span.len);
+                file.direct_read_into(task, span.offset, &memory)?
+            }
+            _ => return Err(Error::Bug("not an operation between a file and a mapping")),
+        };
+        Ok(Value::Count(count as u64))
     }
 
     fn ranges(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>) -> Result<Value, Error> {

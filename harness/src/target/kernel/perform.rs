@@ -112,10 +112,14 @@ pub(super) fn perform(
         O::AsyncRead { path, span } => return submit(run, worker, call, path, span, None),
         O::List => return list(run, call),
         O::Reap => worker.wait(),
-        O::Write { .. } | O::Append { .. } | O::DirectWrite { .. } | O::DirectWriteFrom { .. } => {
-            write(run, worker, call)
+        O::Write { .. }
+        | O::WriteFrom { .. }
+        | O::Append { .. }
+        | O::DirectWrite { .. }
+        | O::DirectWriteFrom { .. } => write(run, worker, call),
+        O::Read { .. } | O::ReadInto { .. } | O::DirectRead { .. } | O::DirectReadInto { .. } => {
+            read(run, worker, call)
         }
-        O::Read { .. } | O::DirectRead { .. } | O::DirectReadInto { .. } => read(run, worker, call),
         O::Mmap { .. } | O::Munmap { .. } | O::Load { .. } | O::Store { .. } | O::Msync { .. } => {
             mapped(run, worker, call)
         }
@@ -197,7 +201,9 @@ fn fsync_range(file: &OwnedFd, span: Span) -> Result<Value, Errno> {
 
 fn write(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Result<Value, Errno> {
     let (path, access, span) = match *call.operation {
-        Operation::Write { path, span, sync, .. } => (path, Access::Cached(sync), span),
+        Operation::Write { path, span, sync, .. } | Operation::WriteFrom { path, span, sync, .. } => {
+            (path, Access::Cached(sync), span)
+        }
         Operation::Append { path, len, sync, .. } => {
             (path, Access::Append(sync), Span::new(0, len))
         }
@@ -207,7 +213,9 @@ fn write(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Res
     };
     let len = transfer_len(span.len)?;
     let file = worker.open(run, call, path, access)?;
-    if let Operation::DirectWriteFrom { map, map_offset, .. } = *call.operation {
+    if let Operation::DirectWriteFrom { map, map_offset, .. }
+    | Operation::WriteFrom { map, map_offset, .. } = *call.operation
+    {
         let done = run.mapping(map)?.write_to((map_offset, len), &file, span.offset)?;
         return Ok(Value::Count(done as u64));
     }
@@ -226,7 +234,9 @@ fn write(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Res
 
 fn read(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Result<Value, Errno> {
     let (path, access, span) = match *call.operation {
-        Operation::Read { path, span } => (path, Access::Cached(Sync::None), span),
+        Operation::Read { path, span } | Operation::ReadInto { path, span, .. } => {
+            (path, Access::Cached(Sync::None), span)
+        }
         Operation::DirectRead { path, span } | Operation::DirectReadInto { path, span, .. } => {
             (path, Access::Direct(Sync::None), span)
         }
@@ -234,7 +244,9 @@ fn read(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Resu
     };
     let len = transfer_len(span.len)?;
     let file = worker.open(run, call, path, access)?;
-    if let Operation::DirectReadInto { map, map_offset, .. } = *call.operation {
+    if let Operation::DirectReadInto { map, map_offset, .. }
+    | Operation::ReadInto { map, map_offset, .. } = *call.operation
+    {
         let done = run.mapping(map)?.read_from((map_offset, len), &file, span.offset)?;
         return Ok(Value::Count(done as u64));
     }
