@@ -356,6 +356,55 @@ defects! {
         breaks: "Reclaim lets go of buffers that became dirty, or began to be written, meanwhile.",
         source: "Thread 001: killing the refs_lock.",
     }
+    DioGupUnderRangeLock {
+        name: "dio-gup-under-range-lock",
+        family: PunchFault,
+        change: "Direct IO faults its memory in while it holds the mapping lock of its range.",
+        breaks: "Memory that is a mapping of the same range waits for the lock of its own task.",
+        source: "Linux 51bd9563b678; fstests generic/647; thread 004.",
+    }
+    DioTwoFileAbba {
+        name: "dio-two-file-abba",
+        family: PunchFault,
+        change: "As before, unless memory is of the same file, where the task knows itself.",
+        breaks: "Two files whose direct IO has the other one as memory wait for each other.",
+        source: "The discussion of bcachefs, 2023; thread 004.",
+    }
+    DioRetryNoProgressBound {
+        name: "dio-retry-no-progress-bound",
+        family: PunchFault,
+        change: "A direct write that found no memory tries again, however often.",
+        breaks: "It evicts its own memory each time, if that is a mapping of the same range.",
+        source: "fstests generic/729; thread 004.",
+    }
+    DioPartialOeNotSplit {
+        name: "dio-partial-oe-not-split",
+        family: PunchFault,
+        change: "A direct write that found a part of its memory publishes all of its range.",
+        breaks: "Blocks become part of the file that nobody has written.",
+        source: "Linux b73a6fd1b1ef; fstests generic/708.",
+    }
+    MkwriteTakesIolock {
+        name: "mkwrite-takes-iolock",
+        family: PunchFault,
+        change: "A write fault takes the range lock of its page.",
+        breaks: "Memory that is a mapping of the file that is being written waits for its own task.",
+        source: "Linux f00cdc6df7d7, reverted; thread 004.",
+    }
+    MkwriteRetryUnbounded {
+        name: "mkwrite-retry-unbounded",
+        family: PunchFault,
+        change: "A write fault tries to take the range lock, and is repeated until it has it.",
+        breaks: "It never has, where the faulting task holds it.",
+        source: "The proposal of thread 004 to return -EAGAIN from page_mkwrite.",
+    }
+    PopulateRetryHang {
+        name: "populate-retry-hang",
+        family: PunchFault,
+        change: "Faulting memory in is repeated when it fails.",
+        breaks: "It fails forever where there is no memory, or the device has failed.",
+        source: "Linux 631426ba1d45; fstests generic/743.",
+    }
 }
 
 impl Defect {

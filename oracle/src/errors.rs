@@ -265,9 +265,7 @@ impl Oracle {
             Op::DirectWriteFrom { map, map_offset, span, .. }
             | Op::DirectReadInto { map, map_offset, span, .. }
             | Op::WriteFrom { map, map_offset, span, .. }
-            | Op::ReadInto { map, map_offset, span, .. } => {
-                (map, Span::new(map_offset, span.len))
-            }
+            | Op::ReadInto { map, map_offset, span, .. } => (map, Span::new(map_offset, span.len)),
             _ => return Truth::NO,
         };
         if span.len == 0 {

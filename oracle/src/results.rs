@@ -274,8 +274,7 @@ impl Oracle {
 
     /// How many bytes a read of `span` may return.
     fn check_read_len(&self, id: CallId, span: Span, len: u64) -> Verdict {
-        let into =
-            matches!(self.calls[id].op, Op::DirectReadInto { .. } | Op::ReadInto { .. });
+        let into = matches!(self.calls[id].op, Op::DirectReadInto { .. } | Op::ReadInto { .. });
         let files: SmallVec<[FileId; 2]> = if into {
             self.calls[id].sources.iter().map(|source| source.0).collect()
         } else {

@@ -9,8 +9,8 @@
 
 mod mapped;
 
-use super::read::{Readable, read_error, read_request};
 use super::memory::Source;
+use super::read::{Readable, read_error, read_request};
 use super::write::write_span;
 use super::writeback::{Room, in_place_plan};
 use crate::classes::{IOCB, kind};
@@ -392,7 +392,7 @@ impl Fs {
         reserve: Option<&Reserve>,
     ) -> Result<()> {
         let (mut rest, mut room) = (blocks, Room::Plenty);
-        while !rest.is_empty() {
+        while rest.start < blocks.start + contents.len() as u64 {
             let ordered = match self.publish_direct(task, iocb, rest, room, reserve) {
                 Ok(ordered) => ordered,
                 Err(Error::Stopped) => return Err(Error::Stopped),
@@ -422,7 +422,7 @@ impl Fs {
                 room = Room::Short; // another commit may end what was published now
             }
             let first = (ordered.blocks.start - blocks.start) as usize;
-            let count = ordered.blocks.len() as usize;
+            let count = (ordered.blocks.len() as usize).min(contents.len() - first);
             self.submit_ordered(task, &ordered, &contents[first..first + count])?; // DWRITE.8
             rest.start = ordered.blocks.end;
         }

@@ -4,13 +4,14 @@
 //! It must never know what the processor wants to do with the entry.
 
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Errno, Error, Result};
 use crate::fs::Fs;
 use crate::inode::pages::Page;
 use crate::inode::span::Blocks;
 use crate::mm::MappingState;
 use crate::types::BLOCK_BYTES;
-use machine::{Access, Mode, Object, Site, Task};
+use machine::{Access, Guard, Mode, Object, Site, Task};
 use std::rc::Rc;
 
 static SIZE: Site = Site::new("fault.check-size");
@@ -68,6 +69,9 @@ impl Fs {
         if self.is_beyond_end(task, mapping, index)? {
             return Err(Errno::EFAULT.into()); // FAULT.4: the size is looked at again
         }
+        let Some(_rl) = self.historical_range(task, mapping, index, writes)? else {
+            return Ok(()); // a defect only: F-2
+        };
         if writes {
             self.wait_stable(task, inode, &page)?; // FAULT.4, X-9
             if !page.is_dirty() {
@@ -77,6 +81,24 @@ impl Fs {
         }
         self.install(task, mapping, &page, writes) // FAULT.7
         // FAULT.8: -PAGE -ML -MM
+    }
+
+    /// RL as two defects take it in a write fault, against F-2; none if the fault is to be repeated.
+    fn historical_range(
+        &self,
+        task: &Task,
+        mapping: &MappingState,
+        index: u64,
+        writes: bool,
+    ) -> Result<Option<Option<Guard>>> {
+        let (rl, range) = (&mapping.inode.rl, Blocks::one(index).bytes().lock_range());
+        if writes && self.defects().has(Defect::MkwriteTakesIolock) {
+            return Ok(Some(Some(rl.lock(task, range, Mode::Write)?)));
+        }
+        if writes && self.defects().has(Defect::MkwriteRetryUnbounded) {
+            return Ok(rl.try_lock(task, range, Mode::Write).map(Some));
+        }
+        Ok(Some(None))
     }
 
     /// Whether a block lies behind the last one of the file.

@@ -7,8 +7,10 @@
 //! Promises: a nofault copy takes no lock and waits for nothing; every page is copied at one
 //! instant. It must never know what the bytes are for.
 
+use crate::defects::Defect;
 use crate::error::{Errno, Error, Result};
 use crate::fs::Fs;
+use crate::inode::Inode;
 use crate::inode::span::Span;
 use crate::mm::{Mapping, part_of};
 use crate::types::{BLOCK_BYTES, SECTOR_BYTES};
@@ -55,6 +57,11 @@ impl UserMemory {
     /// Whether there is nothing to touch.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether it shows a file.
+    pub(crate) fn is_of(&self, inode: &Inode) -> bool {
+        std::ptr::eq(&**self.mapping.file().inode(), inode)
     }
 
     /// Direct IO wants memory in sectors, too.
@@ -213,7 +220,11 @@ impl Fs {
             });
             match faulted {
                 Ok(len) => done += len,
-                Err(error) if done == 0 || error.is_stopped() => return Err(error),
+                Err(error) if error.is_stopped() => return Err(error),
+                Err(_) if self.defects().has(Defect::PopulateRetryHang) => {
+                    task.progress("faulting memory in")?;
+                }
+                Err(error) if done == 0 => return Err(error),
                 Err(_) => break, // whoever gets that far will hear of it
             }
         }

@@ -50,6 +50,17 @@ impl Fs {
         }
         let span = Span::new(offset, end);
         let _rl = inode.rl.lock(task, span.lock_range(), Mode::Read)?; // READ.1
+        self.read_locked(task, inode, span, target) // READ.6
+    }
+
+    /// READ.2 to READ.5, with RL R held.
+    fn read_locked(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        span: Span,
+        target: &mut [u8],
+    ) -> Result<usize> {
         // READ.5: the size is stable under a lock that covers it (§7.2).
         let span = span.intersection(Span::new(0, inode.size()));
         let mut done = 0;
@@ -67,11 +78,11 @@ impl Fs {
             target[done..done + len].copy_from_slice(&bytes.bytes()[within..within + len]);
             done += len;
         }
-        Ok(done) // READ.6
+        Ok(done)
     }
 
     /// READ into a mapping; less than asked for at the end of the file, where memory ends, or if an
-    /// error follows.
+    /// error follows. The bytes of a page of memory come at one instant, so they are read first.
     pub(crate) fn read_into(
         &self,
         task: &Task,
@@ -85,28 +96,10 @@ impl Fs {
             return Ok(0);
         }
         let _rl = inode.rl.lock(task, span.lock_range(), Mode::Read)?; // READ.1
-        let span = span.intersection(Span::new(0, inode.size())); // READ.5
-        let mut done = 0;
-        for index in span.blocks().iter() {
-            let (within, len) = part_of(span, index);
-            let copied = self.page_in(task, inode, index).and_then(|page| {
-                task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
-                let bytes = page.snapshot();
-                let target = memory.after(done as u64).first(len as u64);
-                // READ.4: with faults, only RL is held; F-6: no page is locked
-                self.copy_to_memory(task, &target, &bytes.bytes()[within..within + len])
-            });
-            match copied {
-                Ok(count) => done += count,
-                Err(error @ Error::NoSpace { .. }) => return Err(error),
-                Err(error) if done == 0 || error.is_stopped() => return Err(error),
-                Err(_) => break,
-            }
-            if copied != Ok(len) {
-                break;
-            }
-        }
-        Ok(done) // READ.6
+        let mut bytes = vec![0; span.len() as usize];
+        let count = self.read_locked(task, inode, span, &mut bytes)?;
+        // READ.4: with faults, as only RL is held; F-6: no page is locked
+        self.copy_to_memory(task, memory, &bytes[..count]) // READ.6
     }
 
     /// A whole block by reference; `None` where the file has a hole that is not cached, and beyond

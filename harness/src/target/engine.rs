@@ -220,9 +220,7 @@ impl EngineTarget {
             Operation::WriteFrom { .. }
             | Operation::ReadInto { .. }
             | Operation::DirectWriteFrom { .. }
-            | Operation::DirectReadInto { .. } => {
-                self.between(worker, call).map(Done::Value)
-            }
+            | Operation::DirectReadInto { .. } => self.between(worker, call).map(Done::Value),
             Operation::Truncate { .. }
             | Operation::Fallocate { .. }
             | Operation::Punch { .. }

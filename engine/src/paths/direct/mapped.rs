@@ -11,12 +11,13 @@
 
 use super::{AsyncIo, EVICTED, Iocb, check_alignment};
 use crate::classes::{IOCB_PART, kind};
+use crate::defects::Defect;
 use crate::error::{Errno, Result};
 use crate::fs::{File, Fs, Sync};
 use crate::inode::Inode;
 use crate::inode::span::{FILE_BYTES_MAX, Span};
 use crate::paths::memory::{Source, Touch, UserMemory};
-use crate::paths::write::write_span;
+use crate::paths::write::{floor, write_span};
 use machine::{Access, Mode, Object, Task};
 use std::rc::Rc;
 
@@ -40,7 +41,7 @@ impl Fs {
         if span.is_empty() {
             return Ok(0);
         }
-        self.fault_in(task, &memory.first(span.len()), Touch::Store)?; // DREAD.2
+        self.fault_in_for(task, inode, span, &memory.first(span.len()), Touch::Store)?; // DREAD.2
         self.flush_range(task, inode, span)?; // DREAD.3
         let iocb = Iocb::new(task, inode, span);
         let blocks = span.blocks();
@@ -104,8 +105,11 @@ impl Fs {
         span: Span,
         memory: &UserMemory,
     ) -> Result<u64> {
-        self.fault_in(task, memory, Touch::Load)?; // DWRITE.3
+        self.fault_in_for(task, inode, span, memory, Touch::Load)?; // DWRITE.3
         match self.write_round(task, inode, span, memory)? {
+            0 if self.defects().has(Defect::DioRetryNoProgressBound) => {
+                task.progress("writing from memory").map(|()| Ok(0))?
+            }
             0 => self.write_cached(task, inode, span, memory), // F-5
             count => Ok(count),
         }
@@ -132,18 +136,41 @@ impl Fs {
         self.wait_ordered(task, inode, blocks)?; // DWRITE.6
         let mut bytes = vec![0; span.len() as usize];
         let copied = self.copy_from_resident(task, memory, &mut bytes)?; // DWRITE.8, F-4
-        if copied == 0 {
+        let mut part = Span::new(span.start, span.start + copied as u64);
+        if part.end < span.end {
+            part.end = floor(part.end).max(span.start); // a cut leaves whole blocks
+        }
+        if part.is_empty() {
             return Ok(0);
         }
         // DWRITE.7: exactly what was copied
-        let span = Span::new(span.start, span.start + copied as u64);
-        let contents = self.contents_for(task, inode, span, &bytes[..copied])?;
-        let iocb = Iocb::new(task, inode, span);
+        let contents = self.contents_for(task, inode, part, &bytes[..part.len() as usize])?;
+        let is_split = !self.defects().has(Defect::DioPartialOeNotSplit);
+        let iocb = Iocb::new(task, inode, if is_split { part } else { span });
+        let published = iocb.span.blocks();
         // DWRITE.7 to DWRITE.9
-        self.submit_pieces(task, &iocb, span.blocks(), &contents, reserve.as_ref())?;
+        self.submit_pieces(task, &iocb, published, &contents, reserve.as_ref())?;
         iocb.tokens.borrow_mut().push(ml.into_token()); // DWRITE.9: RL stays with the task
         self.end_piece(&iocb);
-        Ok(iocb.wait(task, &IOCB_PART)? as u64)
+        Ok((iocb.wait(task, &IOCB_PART)? as u64).min(part.len()))
+    }
+
+    /// DREAD.2, DWRITE.3: faults memory in, for IO of a range that is locked with RL alone.
+    fn fault_in_for(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        span: Span,
+        memory: &UserMemory,
+        touch: Touch,
+    ) -> Result<()> {
+        let abba = self.defects().has(Defect::DioTwoFileAbba) && !memory.is_of(inode);
+        let _ml = if abba || self.defects().has(Defect::DioGupUnderRangeLock) {
+            Some(inode.ml.lock(task, span.blocks().bytes().lock_range(), Mode::Write)?)
+        } else {
+            None
+        };
+        self.fault_in(task, memory, touch) // F-1
     }
 
     /// F-5: through the cache, then to the device. RL W is held.

@@ -201,9 +201,8 @@ fn fsync_range(file: &OwnedFd, span: Span) -> Result<Value, Errno> {
 
 fn write(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Result<Value, Errno> {
     let (path, access, span) = match *call.operation {
-        Operation::Write { path, span, sync, .. } | Operation::WriteFrom { path, span, sync, .. } => {
-            (path, Access::Cached(sync), span)
-        }
+        Operation::Write { path, span, sync, .. }
+        | Operation::WriteFrom { path, span, sync, .. } => (path, Access::Cached(sync), span),
         Operation::Append { path, len, sync, .. } => {
             (path, Access::Append(sync), Span::new(0, len))
         }
