@@ -388,7 +388,7 @@ defects! {
         name: "mkwrite-takes-iolock",
         family: PunchFault,
         change: "A write fault takes the range lock of its page.",
-        breaks: "Memory that is a mapping of the file that is being written waits for its own task.",
+        breaks: "Memory that is a mapping of the file being written waits for its own task.",
         source: "Linux f00cdc6df7d7, reverted; thread 004.",
     }
     MkwriteRetryUnbounded {

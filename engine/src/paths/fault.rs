@@ -83,7 +83,8 @@ impl Fs {
         // FAULT.8: -PAGE -ML -MM
     }
 
-    /// RL as two defects take it in a write fault, against F-2; none if the fault is to be repeated.
+    /// RL as two defects take it in a write fault, against F-2; none if the fault is to be tried
+    /// again.
     fn historical_range(
         &self,
         task: &Task,
