@@ -1,5 +1,5 @@
-//! Histories with errors: of the device, and of what is told of them. What the oracle must accept and
-//! what it must reject, in the language of `script`.
+//! Histories with errors: of the device, and of what is told of them. What the oracle must accept
+//! and what it must reject, in the language of `script`.
 mod common;
 mod script;
 
