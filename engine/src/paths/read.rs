@@ -5,6 +5,7 @@
 //! it.
 
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
@@ -58,6 +59,9 @@ impl Fs {
                 Err(error) if done == 0 || error.is_stopped() => return Err(error),
                 Err(_) => break,
             };
+            let holds = self.defects().has(Defect::ReadHoldsInvalidateOverCopy);
+            let range = Blocks::one(index).bytes().lock_range();
+            let _ml = holds.then(|| inode.ml.lock(task, range, Mode::Read)).transpose()?;
             task.may_fault()?; // F-1: only RL is held
             task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
             let (within, len) = part_of(span, index);
@@ -106,7 +110,8 @@ impl Fs {
                 return Ok(page);
             }
             let range = Blocks::one(index).bytes().lock_range();
-            let _ml = inode.ml.lock(task, range, Mode::Read)?; // P-1
+            let locks = !self.defects().has(Defect::ReadFillUnlocked);
+            let _ml = locks.then(|| inode.ml.lock(task, range, Mode::Read)).transpose()?; // P-1
             let page = self.add_page(inode, index);
             let _locked = page.lock().lock(task)?;
             if page.is_attached() {

@@ -7,6 +7,7 @@
 
 use super::write::digests_of;
 use crate::classes::{OEWAIT, WBWAIT, kind};
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
@@ -37,9 +38,6 @@ pub enum Effort {
     /// It skips what it would have to wait for, as the flusher does.
     Try,
 }
-
-/// Pieces of a batch.
-type Pieces = SmallVec<[Piece; 4]>;
 
 /// Pieces of a batch, with whether each is written in place.
 type Placed = SmallVec<[(Piece, bool); 4]>;
@@ -271,10 +269,14 @@ impl Fs {
         room: Room,
         published: &mut Published,
     ) -> Result<()> {
+        let early = self.place_early(task, inode, blocks)?;
         let handle = self.store().join(task, Join::User)?; // WB.3
         let _ext = self.write_extents(task, inode)?; // WB.4
-        let pieces = inode.extents.borrow().pieces(blocks);
-        for (piece, is_in_place) in self.split_by_place(task, inode, pieces)? {
+        let placed = match early {
+            Some(placed) => placed,
+            None => self.place(task, inode, blocks)?,
+        };
+        for (piece, is_in_place) in placed {
             let mut rest = piece.blocks();
             while !rest.is_empty() {
                 let part = room.part_of(rest);
@@ -303,9 +305,19 @@ impl Fs {
         Ok(()) // WB.5: -EXT -TX
     }
 
+    /// What writeback decides before it has the locks under which it is so.
+    fn place_early(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<Option<Placed>> {
+        if !self.defects().has(Defect::ReflinkWritebackInPlace) {
+            return Ok(None);
+        }
+        let _ext = self.read_extents(task, inode)?;
+        self.place(task, inode, blocks).map(Some)
+    }
+
     /// Pieces with whether each is written to the blocks that the file has; cut where that changes,
     /// as it was decided block by block when the pages became dirty. Under EXT.
-    fn split_by_place(&self, task: &Task, inode: &Inode, pieces: Pieces) -> Result<Placed> {
+    fn place(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<Placed> {
+        let pieces = inode.extents.borrow().pieces(blocks);
         let mut placed = Placed::new();
         for piece in pieces {
             let Piece::Extent(extent) = &piece else {
