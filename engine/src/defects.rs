@@ -311,6 +311,177 @@ defects! {
         breaks: "fsync does not log it.",
         source: "The patch of 2020-07-22, \"fix race between page release and a fast fsync\".",
     }
+    WritebackAllocWritten {
+        name: "writeback-alloc-written", family: DirectIo,
+        change: "Readers take the blocks that writeback has allocated for written.",
+        breaks: "A direct read shows what stood in them before the data come.",
+        source: "Thread 003; Linux 244adf6426ee, a5949d3faedf.",
+    }
+    MkwriteAllocWritten {
+        name: "mkwrite-alloc-written", family: DirectIo,
+        change: "Without delayed allocation, a page that becomes dirty gets written blocks.",
+        breaks: "A direct read shows what stood in them before the data come.",
+        source: "Thread 003: \"But what if it is nodelalloc\".",
+    }
+    AllocWrittenCrash {
+        name: "alloc-written-crash", family: DirectIo,
+        change: "Writeback makes blocks part of the file when it allocates them.",
+        breaks: "A commit before their data shows what stood in them.",
+        source: "fstests generic/042, generic/536.",
+    }
+    DioCountAfterFlush {
+        name: "dio-count-after-flush", family: DirectIo,
+        change: "Blocks are allocated as written unless a direct read is counted, and such a read \
+            counts after its flush.",
+        breaks: "A page that becomes dirty between flush and count is not waited for.",
+        source: "The patch of thread 003; variant a of races.md §4.",
+    }
+    DioCountCheckedBeforePageLock {
+        name: "dio-count-checked-before-page-lock", family: DirectIo,
+        change: "Writeback allocates as written if no direct read was counted before it locked pages.",
+        breaks: "A read that begins in between sees what stood in the blocks.",
+        source: "The RFC 2/2 of thread 003; variant b of races.md §4.",
+    }
+    MkwriteCountCheckBeforeDirty {
+        name: "mkwrite-count-check-before-dirty", family: DirectIo,
+        change: "As dio-count-after-flush, with the count before the flush.",
+        breaks: "A fault has looked at the count, but its page is not yet dirty for the flush.",
+        source: "Variant c of races.md §4.",
+    }
+    DioCompletesBeforeConversion {
+        name: "dio-completes-before-conversion", family: DirectIo,
+        change: "A direct write ends before its blocks are part of the file.",
+        breaks: "Whoever reads or asks for the size then misses it.",
+        source: "The history of ext4 and XFS.",
+    }
+    IsizeBeforeDioComplete {
+        name: "isize-before-dio-complete", family: DirectIo,
+        change: "A direct write raises the size, and gives its locks back, when it is submitted.",
+        breaks: "A reader caches the zeros of before, and they stay.",
+        source: "The thread of 2020-09-21; fstests generic/418; litmus L4.10.",
+    }
+    OsyncDioIsizeAfterSync {
+        name: "osync-dio-isize-after-sync", family: DirectIo,
+        change: "A synchronous direct write raises the size after it was made durable.",
+        breaks: "After a crash the size that it brought is missing, and so are its data.",
+        source: "Linux 91562895f803; fstests generic/737.",
+    }
+    DioReadBlockFreedRealloc {
+        name: "dio-read-block-freed-realloc", family: DirectIo,
+        change: "A direct read unlocks its range when it is submitted, and pins no blocks.",
+        breaks: "They are freed and used for another file while they are being read.",
+        source: "The series of 2024-08-26; Linux 1c9114f9c0f1; litmus L1.8, L4.8.",
+    }
+    DioWriteNoPostInvalidate {
+        name: "dio-write-no-post-invalidate", family: DirectIo,
+        change: "A direct write gives the mapping lock back once pages are evicted, and does not \
+            evict again.",
+        breaks: "A page that came into the cache meanwhile stays as it was before the write.",
+        source: "The end of a direct write in Linux' iomap.",
+    }
+    DioInvalidateFailureIgnored {
+        name: "dio-invalidate-failure-ignored", family: DirectIo,
+        change: "A direct write goes on when a page of its range cannot be dropped.",
+        breaks: "The page hides it, and writeback puts the page over it.",
+        source: "Linux 60263d5889e6.",
+    }
+    DioFallbackNoFlush {
+        name: "dio-fallback-no-flush", family: DirectIo,
+        change: "A direct write of parts of blocks goes through the cache and is not flushed.",
+        breaks: "With O_DSYNC it is not durable when it returns.",
+        source: "fstests btrfs/234.",
+    }
+    UnalignedDioZeroRace {
+        name: "unaligned-dio-zero-race", family: DirectIo,
+        change: "Direct writes of parts of blocks do not exclude each other.",
+        breaks: "Both write the whole block with the other's part as it was before.",
+        source: "Linux 2032a8a27b5c, 0db24122bd7f; fstests generic/538.",
+    }
+    PostEofNotZeroed {
+        name: "post-eof-not-zeroed", family: DirectIo,
+        change: "A truncate to a greater size does not zero what lies behind the old end.",
+        breaks: "What a mapping stored there becomes part of the file.",
+        source: "Linux 869ae85dae64; fstests generic/469, generic/511, generic/363.",
+    }
+    DedupeSrcIolockShared {
+        name: "dedupe-src-iolock-shared", family: Remap,
+        change: "Dedupe locks the source as readers do, and so do direct writes within files.",
+        breaks: "The source is overwritten after the comparison, and the target shares that.",
+        source: "Linux 5d888b481e6a; thread 002, litmus L3.4.",
+    }
+    DedupeDioWaitMissing {
+        name: "dedupe-dio-wait-missing", family: Remap,
+        change: "Direct writes give their locks back when submitted, and dedupe waits for none.",
+        breaks: "What was compared is replaced before it is shared.",
+        source: "Thread 002: d of the list; litmus L3.4.",
+    }
+    DedupeNoMappingRecheck {
+        name: "dedupe-no-mapping-recheck", family: Remap,
+        change: "As dedupe-src-iolock-shared; pages are compared that are not in the cache any more.",
+        breaks: "The comparison is of what was overwritten.",
+        source: "Thread 002, litmus L3.2.",
+    }
+    DsyncBeforeDioEnd {
+        name: "dsync-before-dio-end", family: Fsync,
+        change: "An O_DSYNC direct write is made durable before it gives its locks back.",
+        breaks: "Its fsync waits for these locks.",
+        source: "Linux 1a31182edd00, de0ee0edb21f; litmus L1.6.",
+    }
+    DsyncOnCompletionWorker {
+        name: "dsync-on-completion-worker", family: Fsync,
+        change: "What O_DSYNC adds to a direct write runs on the completion worker.",
+        breaks: "It waits for ordered extents that the same worker is to complete.",
+        source: "Rule W-4 of races.md §7.",
+    }
+    EmBeforeOe {
+        name: "em-before-oe", family: Fsync,
+        change: "A direct write publishes its extent, then its ordered extent; fsync excludes it not.",
+        breaks: "fsync logs the extent as written without waiting for it: never-written blocks.",
+        source: "Thread 000; Linux 0b901916a00b, de0ee0edb21f; race R1.1.",
+    }
+    FsyncCollectsOeBeforeEm {
+        name: "fsync-collects-oe-before-em", family: Fsync,
+        change: "fsync excludes no writer, and lists ordered extents once, before extents.",
+        breaks: "A pair that is published in between is logged without being waited for.",
+        source: "Linux de0ee0edb21f; litmus L1.10.",
+    }
+    OeLoggedBitSticky {
+        name: "oe-logged-bit-sticky", family: Fsync,
+        change: "Ordered extents are published first, and an fsync that saw one marks it as logged.",
+        breaks: "The next fsync skips it, and logs its extent without checksums.",
+        source: "Race R1.3 of races.md §1, predicted; litmus L1.2.",
+    }
+    FsyncWaitsUnderDioSem {
+        name: "fsync-waits-under-dio-sem", family: Fsync,
+        change: "fsync waits for ordered extents with the lock held under which direct writes \
+            publish each of theirs, to submit all of them together.",
+        breaks: "They wait for each other.",
+        source: "Linux 5f9a8a51d8b9 with f28a49287817; race R1.4, predicted; litmus L1.3.",
+    }
+    FastFsyncSkipsDioIoWait {
+        name: "fast-fsync-skips-dio-io-wait", family: Fsync,
+        change: "fsync waits for the writeback of pages only.",
+        breaks: "It logs direct writes that are still on their way.",
+        source: "Linux 487781796d30; race R1.7, predicted; litmus L1.7.",
+    }
+    AsyncCsumNotInLog {
+        name: "async-csum-not-in-log", family: Fsync,
+        change: "fsync copies the checksums of a write before they are computed.",
+        breaks: "After a crash its blocks have none.",
+        source: "fstests generic/757; Linux e917ff56c8e7.",
+    }
+    MmapWriteVsFsync {
+        name: "mmap-write-vs-fsync", family: Fsync,
+        change: "fsync does not lock the mapping side out.",
+        breaks: "It logs an extent that writeback publishes meanwhile, before its data are there.",
+        source: "The patch of 2021-02-23; litmus L1.4.",
+    }
+    FsyncSameFdPrivateFlag {
+        name: "fsync-same-fd-private-flag", family: Fsync,
+        change: "A direct write tells fsync through the open file that it holds the locks.",
+        breaks: "fsync of another task through the same open file locks nothing.",
+        source: "Linux cd9253c23aed.",
+    }
     EbReadNoTreeRefRecheck {
         name: "eb-read-no-tree-ref-recheck", family: MetadataBuffer,
         change: "Lockless lookups, and a read that does not make sure of the cache's reference.",

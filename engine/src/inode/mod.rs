@@ -15,7 +15,7 @@ pub mod ordered;
 pub mod pages;
 pub mod span;
 
-use crate::classes::{EXT, LOGI, ML, RL, RMAP};
+use crate::classes::{DIO_SEM, EXT, LOGI, ML, RL, RMAP};
 use crate::mm::MappingState;
 use crate::store::InodeItem;
 use crate::types::{BLOCK_BYTES, Ino, TransactionId};
@@ -65,6 +65,10 @@ pub struct Inode {
     disk_size: Cell<u64>,
     /// Open files and mappings.
     users: Cell<u32>,
+    /// Historical: direct reads in flight, where some defect counts them (i_dio_count).
+    pub(crate) direct_reads: Cell<u32>,
+    /// Historical: held while a pair is published, where some defect does so.
+    pub(crate) dio_sem: RwLock,
 }
 
 impl Inode {
@@ -89,6 +93,8 @@ impl Inode {
             size: Cell::new(item.size),
             disk_size: Cell::new(item.size),
             users: Cell::new(0),
+            direct_reads: Cell::new(0),
+            dio_sem: RwLock::new(machine, &DIO_SEM, instance),
         })
     }
 

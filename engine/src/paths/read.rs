@@ -32,7 +32,7 @@ pub(crate) struct Readable {
     pub(crate) run: Run,
     pub(crate) digests: Digests,
     /// kept until the read has ended.
-    pub(crate) _pin: ReadPin,
+    pub(crate) _pin: Option<ReadPin>,
 }
 
 impl Fs {
@@ -49,7 +49,9 @@ impl Fs {
             return Ok(0);
         }
         let span = Span::new(offset, end);
-        let _rl = inode.rl.lock(task, span.lock_range(), Mode::Read)?; // READ.1
+        let locks = !self.defects().has(Defect::ReadFillUnlocked);
+        let rl = locks.then(|| inode.rl.lock(task, span.lock_range(), Mode::Read));
+        let _rl = rl.transpose()?; // READ.1
         // READ.5: the size is stable under a lock that covers it (§7.2).
         let span = span.intersection(Span::new(0, inode.size()));
         let mut done = 0;
@@ -174,11 +176,12 @@ impl Fs {
         loop {
             let ext = self.read_extents(task, inode)?;
             let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
-            let Some(extent) = found else { return Ok(None) };
+            let Some(extent) = self.as_seen(found, blocks) else { return Ok(None) };
             match &extent.state {
                 ExtentState::Unwritten => return Ok(None),
                 ExtentState::Written => {
-                    let pin = self.store().pin_read(extent.run());
+                    let pins = !self.defects().has(Defect::DioReadBlockFreedRealloc);
+                    let pin = pins.then(|| self.store().pin_read(extent.run()));
                     let digests = self.digests_of(task, inode, extent.run())?;
                     return Ok(Some((
                         extent.blocks,

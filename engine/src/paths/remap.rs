@@ -254,7 +254,10 @@ impl Fs {
         if self.defects().has(Defect::TwoInodeLockOrderMixed) && !sides.is_same_file() {
             return sides.lock_in_turn(task, ranges);
         }
-        sides.lock(task, |inode| &inode.rl, ranges, Mode::Write)
+        let shares = self.defects().has(Defect::DedupeSrcIolockShared)
+            || self.defects().has(Defect::DedupeNoMappingRecheck);
+        let mode = if shares { Mode::Read } else { Mode::Write };
+        sides.lock(task, |inode| &inode.rl, ranges, mode)
     }
 
     /// CLONE.4, then CLONE.5: no entry becomes writable, then what is dirty is written (L3.6).
@@ -297,7 +300,8 @@ impl Fs {
             }
             self.flush_range(task, inode, blocks.bytes())?;
         }
-        for (inode, blocks) in ranges {
+        let waits = !self.defects().has(Defect::DedupeDioWaitMissing);
+        for (inode, blocks) in ranges.into_iter().filter(|_| waits) {
             self.wait_ordered(task, inode, blocks)?;
             debug_assert!(
                 inode.pages.first_unsettled(blocks).is_none() || !self.defects().is_empty(),
@@ -344,7 +348,7 @@ impl Fs {
         let _first = first.lock().lock(task)?;
         let _second = second.lock().lock(task)?;
         for (inode, page) in [(&sides.source, &left), (&sides.target, &right)] {
-            if !page.is_attached() {
+            if !page.is_attached() && !self.defects().has(Defect::DedupeNoMappingRecheck) {
                 // Reclaim took it before it was locked, or while it was.
                 return self.is_equal_content(task, sides, (from, to), len);
             }

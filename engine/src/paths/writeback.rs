@@ -46,6 +46,8 @@ type Placed = SmallVec<[(Piece, bool); 4]>;
 struct Batch {
     pages: SmallVec<[(Rc<Page>, Guard); 8]>,
     contents: SmallVec<[Block; 8]>,
+    /// Historical: direct reads in flight before any page was locked.
+    direct_reads: u32,
 }
 
 impl Batch {
@@ -179,7 +181,8 @@ impl Fs {
         blocks: Blocks,
         effort: Effort,
     ) -> Result<Batch> {
-        let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new() };
+        let direct_reads = inode.direct_reads.get();
+        let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new(), direct_reads };
         for index in blocks.iter().take(BATCH_MAX) {
             let Some(page) = inode.pages.find(index).filter(|page| page.is_dirty()) else { break };
             task.site(&GATHER, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
@@ -296,13 +299,32 @@ impl Fs {
                 rest.start = plan.blocks.end;
                 let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
                 task.site(&PUBLISH, object, Access::Write)?;
-                let ordered = self.publish_pending(&handle, inode, plan);
+                let ordered = self.publish_pending(task, &handle, inode, plan)?;
                 *ordered.reserve.borrow_mut() = promise;
                 *ordered.growth.borrow_mut() = growth;
+                if self.exposes_writeback(inode, batch.direct_reads) {
+                    ordered.expose();
+                }
+                if self.defects().has(Defect::AllocWrittenCrash) {
+                    self.settle_early(task, &handle, &ordered, batch)?;
+                }
                 published.ordered.push(ordered);
             }
         }
         Ok(()) // WB.5: -EXT -TX
+    }
+
+    /// Makes what is about to be written part of the file at once.
+    fn settle_early(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        ordered: &OrderedExtent,
+        batch: &Batch,
+    ) -> Result<()> {
+        let contents = batch.contents_of(ordered.blocks);
+        *ordered.digests.borrow_mut() = digests_of(&ordered.inode, contents);
+        self.settle_in(task, handle, ordered)
     }
 
     /// What writeback decides before it has the locks under which it is so.
@@ -407,6 +429,9 @@ impl Fs {
             note,
             Box::new(move |outcome| {
                 ended.end_io(outcome.is_ok()); // IO_DONE
+                if fs.has_fast_fsync() {
+                    ended.inode.ordered_end.wake_all();
+                }
                 fs.queue_completion(ended);
             }),
         )?;

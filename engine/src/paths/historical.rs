@@ -1,0 +1,178 @@
+//! What direct IO, readers and writeback did before the rules of races.md §7: the steps that several
+//! historical defects have in common.
+//!
+//! Without defects every function here says what the clean protocol does. It must never be needed to
+//! understand that.
+
+use super::direct::Iocb;
+use crate::defects::Defect;
+use crate::error::Result;
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::extents::{Extent, ExtentState};
+use crate::inode::ordered::OrderedExtent;
+use crate::inode::span::{Blocks, Span};
+use crate::store::{ExtentKind, Handle};
+use crate::types::BLOCK_BYTES;
+use machine::{Guard, Mode, Task};
+use std::rc::Rc;
+
+impl Fs {
+    /// Whether a direct write gives the mapping lock back once pages are evicted.
+    pub(super) fn unlocks_mapping_early(&self) -> bool {
+        let defects = self.defects();
+        defects.has(Defect::DioWriteNoPostInvalidate)
+            || defects.has(Defect::UnalignedDioZeroRace)
+            || self.shares_overwrites()
+            || self.unlocks_at_submission()
+    }
+
+    /// Whether direct writes within the file exclude nobody who reads, or writes so, too.
+    fn shares_overwrites(&self) -> bool {
+        self.defects().has(Defect::DedupeSrcIolockShared)
+            || self.defects().has(Defect::DedupeNoMappingRecheck)
+    }
+
+    /// Whether a direct write gives its locks back when it is submitted, not when it is complete.
+    pub(super) fn unlocks_at_submission(&self) -> bool {
+        self.defects().has(Defect::DedupeDioWaitMissing)
+            || self.defects().has(Defect::IsizeBeforeDioComplete)
+    }
+
+    /// Whether readers of a direct write in flight see what was there before, and do not wait.
+    fn reads_behind(&self) -> bool {
+        self.unlocks_at_submission() || self.defects().has(Defect::DioCompletesBeforeConversion)
+    }
+
+    /// DWRITE.1: RL W, or R for those that exclude nobody.
+    pub(super) fn lock_direct(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Guard> {
+        let is_unaligned = !is_whole(span) && self.defects().has(Defect::UnalignedDioZeroRace);
+        if span.end <= inode.size() && (is_unaligned || self.shares_overwrites()) {
+            return Ok(inode.rl.lock(task, span.lock_range(), Mode::Read)?);
+        }
+        self.lock_write(task, inode, span)
+    }
+
+    /// Takes clean pages of a range out of the cache, as far as that can be done without a lock.
+    pub(super) fn drop_clean(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+    ) -> Result<Option<Guard>> {
+        self.flush_range(task, inode, blocks.bytes())?;
+        self.zap(task, inode, blocks)?;
+        self.reclaim_pages(task, inode, blocks, usize::MAX)?;
+        Ok(None)
+    }
+
+    /// TX and EXT W with nothing of `blocks` in flight: as DWRITE.6 left it, unless others write.
+    pub(super) fn join_settled(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+    ) -> Result<(Guard, Handle)> {
+        loop {
+            let handle = self.join(task)?;
+            let ext = self.write_extents(task, inode)?;
+            if inode.ordered.borrow().first_in(blocks).is_none() {
+                return Ok((ext, handle));
+            }
+            drop((ext, handle));
+            self.wait_ordered(task, inode, blocks)?;
+        }
+    }
+
+    /// The lock under which a pair is published, against fsync (step D5.9 of races.md §1.a.3).
+    pub(super) fn lock_pair(&self, task: &Task, inode: &Inode) -> Result<Option<Guard>> {
+        let has_sem = self.defects().has(Defect::FsyncWaitsUnderDioSem);
+        Ok(has_sem.then(|| inode.dio_sem.read(task)).transpose()?)
+    }
+
+    /// Whether a direct write goes through the page cache for its own sake.
+    pub(super) fn prefers_cache(&self, span: Span) -> bool {
+        self.defects().has(Defect::DioFallbackNoFlush) && !is_whole(span)
+    }
+
+    /// The kind of a block that is allocated before there are data.
+    pub(super) fn kind_of_new(&self, inode: &Inode) -> ExtentKind {
+        let trusts_count = self.trusts_count() && inode.direct_reads.get() == 0;
+        if trusts_count || self.defects().has(Defect::MkwriteAllocWritten) {
+            return ExtentKind::Written;
+        }
+        ExtentKind::Unwritten
+    }
+
+    /// Whether direct reads that are counted are all that allocation as Written looks at.
+    fn trusts_count(&self) -> bool {
+        self.defects().has(Defect::DioCountAfterFlush)
+            || self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
+    }
+
+    /// Whether readers take what writeback publishes for written. `before` is the number of direct
+    /// reads before pages were locked.
+    pub(super) fn exposes_writeback(&self, inode: &Inode, before: u32) -> bool {
+        self.defects().has(Defect::WritebackAllocWritten)
+            || self.trusts_count() && inode.direct_reads.get() == 0
+            || self.defects().has(Defect::DioCountCheckedBeforePageLock) && before == 0
+    }
+
+    /// i_dio_count of a direct read, raised before its flush or after it.
+    pub(super) fn count_read(&self, iocb: &Iocb, is_flushed: bool) {
+        let counts = match is_flushed {
+            true => self.defects().has(Defect::DioCountAfterFlush),
+            false => {
+                self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
+                    || self.defects().has(Defect::DioCountCheckedBeforePageLock)
+            }
+        };
+        if counts {
+            iocb.count();
+        }
+    }
+
+    /// What readers take the start of `blocks` for: what the extent map says, or less.
+    pub(super) fn as_seen(&self, found: Option<Extent>, blocks: Blocks) -> Option<Extent> {
+        let extent = found?;
+        let ExtentState::Pending(ordered) = &extent.state else { return Some(extent) };
+        if ordered.is_exposed() {
+            return Some(Extent { state: ExtentState::Written, ..extent });
+        }
+        if ordered.direct && self.reads_behind() {
+            return before(ordered, blocks);
+        }
+        Some(extent)
+    }
+
+    /// The size that a direct write brings, before its data are there.
+    pub(super) fn grow_early(&self, iocb: &Iocb, inode: &Inode) {
+        if self.defects().has(Defect::IsizeBeforeDioComplete) {
+            inode.grow(iocb.span().end, iocb.span());
+        }
+    }
+
+    /// The size that a synchronous direct write brings, after it was made durable.
+    pub(super) fn grow_late(&self, task: &Task, iocb: &Iocb) -> Result<()> {
+        if !self.defects().has(Defect::OsyncDioIsizeAfterSync) {
+            return Ok(());
+        }
+        let inode = iocb.inode();
+        let handle = self.join_for(task, 1)?;
+        let _ext = self.write_extents(task, inode)?;
+        inode.grow(iocb.prefix_end(), iocb.span());
+        inode.raise_disk_size();
+        self.write_item(task, &handle, inode).inspect_err(|_| self.abort())
+    }
+}
+
+/// What stood at the start of `blocks` before a write in flight.
+fn before(ordered: &OrderedExtent, blocks: Blocks) -> Option<Extent> {
+    let replaced = ordered.replaced.borrow();
+    let held = replaced.iter().find(|held| held.blocks.contains(blocks.start))?;
+    Some(held.clipped(Blocks::new(blocks.start, blocks.end.min(held.blocks.end))))
+}
+
+fn is_whole(span: Span) -> bool {
+    span.start.is_multiple_of(BLOCK_BYTES) && span.end.is_multiple_of(BLOCK_BYTES)
+}
