@@ -198,8 +198,8 @@ defects! {
     }
     MkwriteNoInvalidateLock {
         name: "mkwrite-no-invalidate-lock", family: PunchFault,
-        change: "Making a read-only entry writable takes no mapping lock; the page is looked at again.",
-        breaks: "Punching is safe by the page lock; a clone or dedupe shares what is being stored to.",
+        change: "Making an entry writable takes no mapping lock; the page is looked at again.",
+        breaks: "Punching is safe by the page's lock; a dedupe shares what is being stored to.",
         source: "Litmus L5.13 and L3.13 of races.md: \"remove lock from page_mkwrite\".",
     }
     MkwriteSkipsMappingRecheck {
@@ -338,7 +338,7 @@ defects! {
     }
     DioCountCheckedBeforePageLock {
         name: "dio-count-checked-before-page-lock", family: DirectIo,
-        change: "Writeback allocates as written if no direct read was counted before it locked pages.",
+        change: "Writeback allocates as written if it counts no direct read before it locks pages.",
         breaks: "A read that begins in between sees what stood in the blocks.",
         source: "The RFC 2/2 of thread 003; variant b of races.md §4.",
     }
@@ -397,6 +397,12 @@ defects! {
         breaks: "Both write the whole block with the other's part as it was before.",
         source: "Linux 2032a8a27b5c, 0db24122bd7f; fstests generic/538.",
     }
+    StaleCachedMapping {
+        name: "stale-cached-mapping", family: DirectIo,
+        change: "Writeback keeps the extent that it wrote to last, and does not look again.",
+        breaks: "It writes to blocks that were freed, or replaced, meanwhile.",
+        source: "Linux 304a68b9c63b, d7b64041164c; fstests generic/524.",
+    }
     PostEofNotZeroed {
         name: "post-eof-not-zeroed", family: DirectIo,
         change: "A truncate to a greater size does not zero what lies behind the old end.",
@@ -405,7 +411,8 @@ defects! {
     }
     DedupeSrcIolockShared {
         name: "dedupe-src-iolock-shared", family: Remap,
-        change: "Dedupe locks the source as readers do, and so do direct writes within files.",
+        change: "Dedupe locks the source as reads do, its mapping side not; direct writes within \
+            files exclude reads no more.",
         breaks: "The source is overwritten after the comparison, and the target shares that.",
         source: "Linux 5d888b481e6a; thread 002, litmus L3.4.",
     }
@@ -417,7 +424,7 @@ defects! {
     }
     DedupeNoMappingRecheck {
         name: "dedupe-no-mapping-recheck", family: Remap,
-        change: "As dedupe-src-iolock-shared; pages are compared that are not in the cache any more.",
+        change: "As dedupe-src-iolock-shared; pages are compared that have left the cache.",
         breaks: "The comparison is of what was overwritten.",
         source: "Thread 002, litmus L3.2.",
     }
@@ -435,7 +442,7 @@ defects! {
     }
     EmBeforeOe {
         name: "em-before-oe", family: Fsync,
-        change: "A direct write publishes its extent, then its ordered extent; fsync excludes it not.",
+        change: "A write publishes its extent, then its ordered extent; fsync does not exclude it.",
         breaks: "fsync logs the extent as written without waiting for it: never-written blocks.",
         source: "Thread 000; Linux 0b901916a00b, de0ee0edb21f; race R1.1.",
     }
@@ -447,7 +454,7 @@ defects! {
     }
     OeLoggedBitSticky {
         name: "oe-logged-bit-sticky", family: Fsync,
-        change: "Ordered extents are published first, and an fsync that saw one marks it as logged.",
+        change: "Ordered extents are published first, and an fsync that sees one marks it as logged.",
         breaks: "The next fsync skips it, and logs its extent without checksums.",
         source: "Race R1.3 of races.md §1, predicted; litmus L1.2.",
     }

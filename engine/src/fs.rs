@@ -336,7 +336,7 @@ impl File {
         written
     }
 
-    /// Historical: whether fsync believes that its locks are held by the direct write that called it.
+    /// Historical: whether fsync believes that the direct write that called it holds its locks.
     pub(crate) fn is_writing_directly(&self) -> bool {
         self.0.writes_directly.get()
     }

@@ -20,7 +20,7 @@ use crate::mm::MappingState;
 use crate::store::InodeItem;
 use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use errseq::ErrSeq;
-use extents::ExtentMap;
+use extents::{Extent, ExtentMap};
 use log_state::LogState;
 use machine::cell::{Cell, RefCell};
 use machine::{Machine, Mutex, RangeLock, RwLock, WaitQueue};
@@ -69,6 +69,8 @@ pub struct Inode {
     pub(crate) direct_reads: Cell<u32>,
     /// Historical: held while a pair is published, where some defect does so.
     pub(crate) dio_sem: RwLock,
+    /// Historical: the extent that writeback saw last, where some defect keeps it.
+    pub(crate) last_mapping: RefCell<Option<Extent>>,
 }
 
 impl Inode {
@@ -95,6 +97,7 @@ impl Inode {
             users: Cell::new(0),
             direct_reads: Cell::new(0),
             dio_sem: RwLock::new(machine, &DIO_SEM, instance),
+            last_mapping: RefCell::default(),
         })
     }
 
@@ -217,6 +220,7 @@ impl Inode {
     pub(crate) fn abandon(&self) {
         self.extents.borrow_mut().clear();
         self.ordered.borrow_mut().clear();
+        self.last_mapping.borrow_mut().take();
         self.pages.clear();
         self.mappings.borrow_mut().clear();
     }

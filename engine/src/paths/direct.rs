@@ -226,9 +226,9 @@ impl Fs {
         iocb.bytes.set(span.len());
         let blocks = span.blocks();
         *iocb.data.borrow_mut() = vec![None; blocks.len() as usize];
-        self.count_read(&iocb, false);
+        self.count_read(task, &iocb, false)?;
         self.flush_range(task, inode, span)?; // DREAD.3
-        self.count_read(&iocb, true);
+        self.count_read(task, &iocb, true)?;
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
         if !self.defects().has(Defect::DioReadBlockFreedRealloc) {
             iocb.tokens.borrow_mut().push(rl.into_token()); // DREAD.6
@@ -497,7 +497,8 @@ impl Fs {
         reserve: Option<&Reserve>,
     ) -> Result<Rc<OrderedExtent>> {
         let inode = &iocb.inode;
-        let (_ext, handle) = self.join_settled(task, inode, blocks)?;
+        let join = || Ok((self.join(task)?, self.lock_pair(task, inode)?));
+        let ((handle, _sem), _ext) = self.join_settled(task, inode, blocks, join)?;
         let part = room.part_of(blocks);
         let promise = self.store().reserve_completion(part.len())?; // DWRITE.2: else ENOSPC
         let growth = self.store().reserve_growth(part.len())?;
@@ -506,7 +507,6 @@ impl Fs {
         task.site(&PUBLISH, object, Access::Write)?;
         iocb.add_part();
         let plan = OrderedPlan { direct: true, iocb: Some(iocb.clone()), ..plan };
-        let _sem = self.lock_pair(task, inode)?;
         let ordered = self.publish_pending(task, &handle, inode, plan)?;
         *ordered.reserve.borrow_mut() = Some(promise);
         *ordered.growth.borrow_mut() = Some(growth);

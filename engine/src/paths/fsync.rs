@@ -100,10 +100,11 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
     if fs.has_fast_fsync() {
         return fs.fast_fsync(file, task);
     }
-    let skips = fs.defects().has(Defect::FsyncSameFdPrivateFlag) && file.is_writing_directly();
-    let ranges = (!skips).then(|| inode.rl.lock(task, Range::ALL, Mode::Read)).transpose()?; // FSYNC.3
-    let skips = skips || fs.defects().has(Defect::MmapWriteVsFsync);
-    let mapping = (!skips).then(|| inode.ml.lock(task, Range::ALL, Mode::Write)).transpose()?; // FSYNC.4
+    let (lock_ranges, lock_mapping) = fs.locks_of_fsync(file);
+    let ranges = lock_ranges.then(|| inode.rl.lock(task, Range::ALL, Mode::Read));
+    let ranges = ranges.transpose()?; // FSYNC.3
+    let mapping = lock_mapping.then(|| inode.ml.lock(task, Range::ALL, Mode::Write));
+    let mapping = mapping.transpose()?; // FSYNC.4
     let span = fs.span_to_sync(inode, span);
     if fs.defects().has(Defect::FlushBeforeTailSample) {
         fs.store().flush_device(task, 0)?;
@@ -169,12 +170,22 @@ impl Fs {
                 self.sync_log(task, handle, inode)? // F11, F12
             }
             Next::Barrier => self.store().flush_devices(task).map(|()| Next::Barrier)?,
-            Next::Commit => Next::Commit,
+            Next::Commit => {
+                drop(handle);
+                Next::Commit
+            }
         };
         if matches!(next, Next::Commit) {
             self.store().commit(task)?;
         }
         Ok(())
+    }
+
+    /// Whether fsync takes RL and ML: always.
+    fn locks_of_fsync(&self, file: &File) -> (bool, bool) {
+        let is_told = self.defects().has(Defect::FsyncSameFdPrivateFlag);
+        let skips = is_told && file.is_writing_directly();
+        (!skips, !skips && !self.defects().has(Defect::MmapWriteVsFsync))
     }
 
     /// What is to be synced for `span` to be found after a crash. Under RL R of everything, so that

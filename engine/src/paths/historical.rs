@@ -1,10 +1,12 @@
-//! What direct IO, readers and writeback did before the rules of races.md §7: the steps that several
-//! historical defects have in common.
+//! What direct IO, readers and writeback did before the rules of races.md §7: the steps that
+//! several historical defects have in common.
 //!
-//! Without defects every function here says what the clean protocol does. It must never be needed to
-//! understand that.
+//! Promises: without defects every function here says what the clean protocol does. It must never
+//! be needed to understand that.
 
 use super::direct::Iocb;
+use super::read::{Digests, Readable};
+use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::Result;
 use crate::fs::Fs;
@@ -12,10 +14,12 @@ use crate::inode::Inode;
 use crate::inode::extents::{Extent, ExtentState};
 use crate::inode::ordered::OrderedExtent;
 use crate::inode::span::{Blocks, Span};
-use crate::store::{ExtentKind, Handle};
-use crate::types::BLOCK_BYTES;
-use machine::{Guard, Mode, Task};
+use crate::store::ExtentKind;
+use crate::types::{BLOCK_BYTES, Run};
+use machine::{Access, Block, Guard, Mode, Object, Site, Task};
 use std::rc::Rc;
+
+static COUNT: Site = Site::new("dread.count");
 
 impl Fs {
     /// Whether a direct write gives the mapping lock back once pages are evicted.
@@ -23,12 +27,11 @@ impl Fs {
         let defects = self.defects();
         defects.has(Defect::DioWriteNoPostInvalidate)
             || defects.has(Defect::UnalignedDioZeroRace)
-            || self.shares_overwrites()
             || self.unlocks_at_submission()
     }
 
-    /// Whether direct writes within the file exclude nobody who reads, or writes so, too.
-    fn shares_overwrites(&self) -> bool {
+    /// Whether direct writes within the file exclude nobody who reads, and dedupe is one of these.
+    pub(super) fn shares_overwrites(&self) -> bool {
         self.defects().has(Defect::DedupeSrcIolockShared)
             || self.defects().has(Defect::DedupeNoMappingRecheck)
     }
@@ -41,7 +44,8 @@ impl Fs {
 
     /// Whether readers of a direct write in flight see what was there before, and do not wait.
     fn reads_behind(&self) -> bool {
-        self.unlocks_at_submission() || self.defects().has(Defect::DioCompletesBeforeConversion)
+        self.defects().has(Defect::IsizeBeforeDioComplete)
+            || self.defects().has(Defect::DioCompletesBeforeConversion)
     }
 
     /// DWRITE.1: RL W, or R for those that exclude nobody.
@@ -66,20 +70,22 @@ impl Fs {
         Ok(None)
     }
 
-    /// TX and EXT W with nothing of `blocks` in flight: as DWRITE.6 left it, unless others write.
-    pub(super) fn join_settled(
+    /// TX and EXT W with nothing of `blocks` in flight: at once, unless locks are given back early.
+    pub(super) fn join_settled<T>(
         &self,
         task: &Task,
         inode: &Rc<Inode>,
         blocks: Blocks,
-    ) -> Result<(Guard, Handle)> {
+        join: impl Fn() -> Result<T>,
+    ) -> Result<(T, Guard)> {
         loop {
-            let handle = self.join(task)?;
+            let handle = join()?;
             let ext = self.write_extents(task, inode)?;
             if inode.ordered.borrow().first_in(blocks).is_none() {
-                return Ok((ext, handle));
+                return Ok((handle, ext));
             }
-            drop((ext, handle));
+            drop(ext);
+            drop(handle);
             self.wait_ordered(task, inode, blocks)?;
         }
     }
@@ -119,7 +125,7 @@ impl Fs {
     }
 
     /// i_dio_count of a direct read, raised before its flush or after it.
-    pub(super) fn count_read(&self, iocb: &Iocb, is_flushed: bool) {
+    pub(super) fn count_read(&self, task: &Task, iocb: &Iocb, is_flushed: bool) -> Result<()> {
         let counts = match is_flushed {
             true => self.defects().has(Defect::DioCountAfterFlush),
             false => {
@@ -128,7 +134,39 @@ impl Fs {
             }
         };
         if counts {
+            task.site(&COUNT, Object::new(kind::INODE, iocb.inode().ino.0, 5), Access::Write)?;
             iocb.count();
+        }
+        Ok(())
+    }
+
+    /// Where writeback believes that the file has a block, as it was when it last looked.
+    pub(super) fn remembered(&self, inode: &Inode, blocks: Blocks) -> Option<Extent> {
+        let held = inode.last_mapping.borrow();
+        let extent = held.as_ref().filter(|it| it.blocks.intersection(blocks) == blocks)?;
+        Some(extent.clipped(blocks))
+    }
+
+    /// Writeback looked, and found blocks to write to.
+    pub(super) fn remember(&self, inode: &Inode, index: u64) {
+        if self.defects().has(Defect::StaleCachedMapping) {
+            *inode.last_mapping.borrow_mut() = inode.extents.borrow().at(index).cloned();
+        }
+    }
+
+    /// What a block held before the write that is in flight there.
+    pub(super) fn read_behind(&self, task: &Task, inode: &Inode, index: u64) -> Result<Block> {
+        let blocks = Blocks::one(index);
+        let found = inode.extents.borrow().at(index).map(|it| it.clipped(blocks));
+        let pending = found.as_ref().and_then(Extent::ordered);
+        let Some(ordered) = pending else { return self.read_content(task, inode, index) };
+        match before(ordered, blocks) {
+            Some(Extent { block, state: ExtentState::Written, .. }) => {
+                let (run, digests) = (Run::new(block, 1), Digests::new());
+                let mut data = self.read_run(task, &Readable { run, digests, _pin: None })?;
+                Ok(data.pop().unwrap_or_else(Block::zero))
+            }
+            _ => Ok(Block::zero()),
         }
     }
 

@@ -254,9 +254,7 @@ impl Fs {
         if self.defects().has(Defect::TwoInodeLockOrderMixed) && !sides.is_same_file() {
             return sides.lock_in_turn(task, ranges);
         }
-        let shares = self.defects().has(Defect::DedupeSrcIolockShared)
-            || self.defects().has(Defect::DedupeNoMappingRecheck);
-        let mode = if shares { Mode::Read } else { Mode::Write };
+        let mode = if self.shares_overwrites() { Mode::Read } else { Mode::Write };
         sides.lock(task, |inode| &inode.rl, ranges, mode)
     }
 
@@ -276,6 +274,9 @@ impl Fs {
         let mode = if shares { Mode::Read } else { Mode::Write };
         let ml = if defects.has(Defect::DedupeDstMmapUnlocked) {
             SmallVec::new()
+        } else if self.shares_overwrites() {
+            let target = sides.target.ml.lock(task, locked.ranges.1, Mode::Write)?;
+            SmallVec::from_iter([target])
         } else {
             sides.lock(task, |inode| &inode.ml, locked.ranges, mode)?
         };
@@ -332,7 +333,9 @@ impl Fs {
         (from, to): (u64, u64),
         len: usize,
     ) -> Result<bool> {
-        if [&sides.source, &sides.target].iter().any(|inode| inode.errors.count() > 0) {
+        let is_behind = self.defects().has(Defect::DedupeDioWaitMissing);
+        let mut inodes = [&sides.source, &sides.target].into_iter();
+        if is_behind || inodes.any(|inode| inode.errors.count() > 0) {
             // The cache may hold what the device failed to take, and the device is what is shared.
             return self.is_equal_content(task, sides, (from, to), len);
         }
@@ -367,7 +370,10 @@ impl Fs {
         (from, to): (u64, u64),
         len: usize,
     ) -> Result<bool> {
-        let left = self.read_content(task, &sides.source, from)?;
+        let left = match self.defects().has(Defect::DedupeDioWaitMissing) {
+            true => self.read_behind(task, &sides.source, from)?,
+            false => self.read_content(task, &sides.source, from)?,
+        };
         let right = self.read_content(task, &sides.target, to)?;
         Ok(left.bytes()[..len] == right.bytes()[..len])
     }

@@ -273,8 +273,8 @@ impl Fs {
         published: &mut Published,
     ) -> Result<()> {
         let early = self.place_early(task, inode, blocks)?;
-        let handle = self.store().join(task, Join::User)?; // WB.3
-        let _ext = self.write_extents(task, inode)?; // WB.4
+        let join = || self.store().join(task, Join::User);
+        let (handle, _ext) = self.join_settled(task, inode, blocks, join)?; // WB.3, WB.4
         let placed = match early {
             Some(placed) => placed,
             None => self.place(task, inode, blocks)?,
@@ -341,12 +341,19 @@ impl Fs {
     fn place(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<Placed> {
         let pieces = inode.extents.borrow().pieces(blocks);
         let mut placed = Placed::new();
+        if let Some(extent) = self.remembered(inode, blocks) {
+            placed.push((Piece::Extent(extent), true));
+            return Ok(placed);
+        }
         for piece in pieces {
             let Piece::Extent(extent) = &piece else {
                 placed.push((piece, false));
                 continue;
             };
             let is_in_place = self.is_overwritable(task, inode, extent)?;
+            if is_in_place {
+                self.remember(inode, extent.blocks.start);
+            }
             let is_cow = inode.has_datacow() && !matches!(extent.state, ExtentState::Unwritten);
             if is_in_place || is_cow || extent.blocks.len() == 1 {
                 placed.push((piece, is_in_place));
