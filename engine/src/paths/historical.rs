@@ -81,7 +81,9 @@ impl Fs {
         loop {
             let handle = join()?;
             let ext = self.write_extents(task, inode)?;
-            if inode.ordered.borrow().first_in(blocks).is_none() {
+            let is_settled =
+                self.defects().is_empty() || inode.ordered.borrow().first_in(blocks).is_none();
+            if is_settled {
                 return Ok((handle, ext));
             }
             drop(ext);
@@ -116,6 +118,12 @@ impl Fs {
             || self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
     }
 
+    /// How many direct reads writeback counts before it locks pages.
+    pub(super) fn counted_reads(&self, inode: &Inode) -> u32 {
+        let counts = self.defects().has(Defect::DioCountCheckedBeforePageLock);
+        if counts { inode.direct_reads.get() } else { 0 }
+    }
+
     /// Whether readers take what writeback publishes for written. `before` is the number of direct
     /// reads before pages were locked.
     pub(super) fn exposes_writeback(&self, inode: &Inode, before: u32) -> bool {
@@ -142,6 +150,9 @@ impl Fs {
 
     /// Where writeback believes that the file has a block, as it was when it last looked.
     pub(super) fn remembered(&self, inode: &Inode, blocks: Blocks) -> Option<Extent> {
+        if !self.defects().has(Defect::StaleCachedMapping) {
+            return None;
+        }
         let held = inode.last_mapping.borrow();
         let extent = held.as_ref().filter(|it| it.blocks.intersection(blocks) == blocks)?;
         Some(extent.clipped(blocks))

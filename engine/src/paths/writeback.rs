@@ -181,7 +181,7 @@ impl Fs {
         blocks: Blocks,
         effort: Effort,
     ) -> Result<Batch> {
-        let direct_reads = inode.direct_reads.get();
+        let direct_reads = self.counted_reads(inode);
         let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new(), direct_reads };
         for index in blocks.iter().take(BATCH_MAX) {
             let Some(page) = inode.pages.find(index).filter(|page| page.is_dirty()) else { break };
