@@ -49,17 +49,6 @@ pub(super) const PERSISTERS: &[Kind] =
 /// Kinds that need a mapping.
 const MAPPED: &[Kind] =
     &[Kind::Load, Kind::Store, Kind::Msync, Kind::DirectWriteFrom, Kind::DirectReadInto];
-/// Kinds that reach a file past its mappings, or take its pages and blocks away.
-const BENEATH: &[Kind] = &[
-    Kind::Punch,
-    Kind::ZeroRange,
-    Kind::Truncate,
-    Kind::Clone,
-    Kind::Dedupe,
-    Kind::DirectRead,
-    Kind::DirectWrite,
-    Kind::Read,
-];
 /// Kinds that submit and do not wait.
 const ASYNC: &[Kind] = &[Kind::AsyncWrite, Kind::AsyncRead];
 
@@ -137,8 +126,7 @@ impl SwarmMask {
     }
 
     /// Half of the programs do one or two things over and over: races need them at the same time.
-    /// What is most often done together is to write and to make that durable; what races most is to
-    /// store through a mapping, and to reach the file beneath it.
+    /// What is most often done together is to write and to make that durable.
     fn draw_focus<S: Source>(&mut self, source: &mut S) {
         if !self.is_about_nodes() && source.chance(1, 4) {
             for kind in [source.pick(&WRITERS[..3]), source.pick(&PERSISTERS[..2])] {
@@ -146,15 +134,6 @@ impl SwarmMask {
                 self.focus |= 1 << kind as u64;
             }
             self.homes |= source.chance(1, 2);
-            return;
-        }
-        if !self.is_about_nodes() && self.maps() && source.chance(1, 4) {
-            for kind in [Kind::Store, source.pick(BENEATH)] {
-                self.allow(kind);
-                self.focus |= 1 << kind as u64;
-            }
-            self.allow(Kind::Writeback);
-            self.paths = self.paths.min(2);
             return;
         }
         for _ in 0..source.pick(&[0, 0, 1, 2]) {
