@@ -454,7 +454,7 @@ defects! {
     }
     OeLoggedBitSticky {
         name: "oe-logged-bit-sticky", family: Fsync,
-        change: "Ordered extents are published first, and an fsync that sees one marks it as logged.",
+        change: "Ordered extents are published first; an fsync that sees one marks it as logged.",
         breaks: "The next fsync skips it, and logs its extent without checksums.",
         source: "Race R1.3 of races.md §1, predicted; litmus L1.2.",
     }

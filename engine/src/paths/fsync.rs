@@ -148,7 +148,7 @@ impl Fs {
         let mut listed = Listed::new();
         let next = if self.has_to_commit(inode, transaction) {
             Next::Commit
-        } else if !inode.log.is_marked(transaction) && inode.ordered.borrow().is_empty() {
+        } else if !inode.log.is_marked(transaction) && !is_in_flight(inode) {
             Next::Barrier // F3
         } else {
             let logs = self.store().log();
@@ -345,4 +345,10 @@ impl Fs {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether anything of a file is in flight, whichever half of its pair is published.
+fn is_in_flight(inode: &Inode) -> bool {
+    let has_extents = inode.extents.borrow().iter().any(|extent| extent.state.is_pending());
+    has_extents || !inode.ordered.borrow().is_empty()
 }
