@@ -142,7 +142,9 @@ impl Fs {
         self.write_range(task, inode, all, Effort::Wait)?; // F0
         self.wait_writeback(task, inode, all)?;
         file.check_errors()?;
-        drop(self.read_extents(task, inode)?); // so that the map is there
+        if !inode.extents.borrow().is_loaded() {
+            drop(self.read_extents(task, inode)?); // a writer may hold EXT between two steps
+        }
         let handle = self.store().join(task, Join::User)?; // F4
         let transaction = TransactionId(handle.generation());
         let mut listed = Listed::new();
