@@ -30,6 +30,9 @@ pub static RMAP: LockClass = LockClass::new("RMAP", 52);
 /// The page-table entries of the address space.
 pub static PTE: LockClass = LockClass::new("PTE", 53);
 
+/// Historical: the pair of an extent and its ordered extent against fsync (dio_sem).
+pub static DIO_SEM: LockClass = LockClass::new("DIO_SEM", 67);
+
 /// The end of a page's writeback; served by completion workers.
 pub static WBWAIT: LockClass = LockClass::new("WBWAIT", 55);
 

@@ -221,6 +221,8 @@ struct OpenFile {
     fs: Fs,
     inode: Rc<Inode>,
     seen: Cell<Seen>,
+    /// Historical: a direct write goes on through this open file.
+    writes_directly: Cell<bool>,
 }
 
 impl Drop for OpenFile {
@@ -234,7 +236,8 @@ impl File {
     pub fn new(fs: &Fs, inode: Rc<Inode>) -> File {
         inode.add_user();
         let seen = Cell::new(inode.errors.sample());
-        File(Rc::new(OpenFile { fs: fs.clone(), inode, seen }))
+        let writes_directly = Cell::new(false);
+        File(Rc::new(OpenFile { fs: fs.clone(), inode, seen, writes_directly }))
     }
 
     /// The file system.
@@ -350,7 +353,18 @@ impl File {
         source: &[u8],
         sync: Sync,
     ) -> Result<usize> {
-        self.submit_write(task, offset, source, sync)?.wait(task)
+        if !self.fs().defects().has(Defect::FsyncSameFdPrivateFlag) {
+            return self.submit_write(task, offset, source, sync)?.wait(task);
+        }
+        self.0.writes_directly.set(true);
+        let written = self.submit_write(task, offset, source, sync).and_then(|it| it.wait(task));
+        self.0.writes_directly.set(false);
+        written
+    }
+
+    /// Historical: whether fsync believes that the direct write that called it holds its locks.
+    pub(crate) fn is_writing_directly(&self) -> bool {
+        self.0.writes_directly.get()
     }
 
     /// As [`direct_read`](Self::direct_read), into the memory of a mapping. Tells how many bytes.

@@ -83,7 +83,7 @@ impl MappingState {
     }
 
     /// The page behind an address, if an entry allows the access.
-    fn translate(&self, index: u64, writes: bool) -> Option<Rc<Page>> {
+    pub(crate) fn translate(&self, index: u64, writes: bool) -> Option<Rc<Page>> {
         let entries = self.entries.borrow();
         let entry = entries.get(&index)?;
         (entry.writable || !writes).then(|| entry.page.clone())

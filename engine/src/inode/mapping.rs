@@ -10,15 +10,19 @@ use super::Inode;
 use super::extents::{Extent, ExtentState};
 use super::ordered::{OrderedExtent, OrderedKind, OrderedPlan};
 use super::span::Blocks;
+use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::store::items::Damage;
 use crate::store::{ExtentItem, ExtentKind, Handle, Key, Kind, Tree};
 use crate::types::{BLOCK_BYTES, Ino, Run, TransactionId};
-use machine::{Guard, Task};
+use machine::{Access, Guard, Object, Site, Task};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+
+static HALF: Site = Site::new("publish.half");
 
 /// One past the greatest number of a block of a file.
 const BLOCKS_MAX: u64 = u64::MAX / BLOCK_BYTES;
@@ -148,30 +152,39 @@ impl Fs {
 
     /// Publishes a write that is about to begin: extent map and ordered extent appear together
     /// . Under EXT W, in the transaction of `handle`, which commits only after the completion.
+    ///
+    /// # Errors
+    /// None but `Stopped`.
     pub fn publish_pending(
         &self,
+        task: &Task,
         handle: &Handle,
         inode: &Rc<Inode>,
         plan: OrderedPlan,
-    ) -> Rc<OrderedExtent> {
+    ) -> Result<Rc<OrderedExtent>> {
         debug_assert!(inode.ext.is_locked(), "X-2: under EXT W");
         let transaction = TransactionId(handle.generation());
-        let blocks = plan.blocks;
         let ordered = Rc::new(OrderedExtent::new(inode.clone(), plan, transaction));
-        let mut map = inode.extents.borrow_mut();
-        let replaced = map.remove(blocks);
-        assert!(replaced.iter().all(|it| !it.state.is_pending()), "one write in flight a block");
-        // published together, nothing can run in between.
-        map.insert(Extent {
-            blocks,
-            block: ordered.block,
-            state: ExtentState::Pending(ordered.clone()),
-            generation: transaction,
-        });
-        inode.ordered.borrow_mut().insert(ordered.clone());
-        *ordered.replaced.borrow_mut() = replaced;
+        if self.defects().has(Defect::EmBeforeOe) {
+            map_pending(&ordered);
+            self.pass_between_steps(task, inode)?;
+            inode.ordered.borrow_mut().insert(ordered.clone());
+        } else if self.defects().has(Defect::OeLoggedBitSticky) {
+            inode.ordered.borrow_mut().insert(ordered.clone());
+            self.pass_between_steps(task, inode)?;
+            map_pending(&ordered);
+        } else {
+            // published together, nothing can run in between.
+            map_pending(&ordered);
+            inode.ordered.borrow_mut().insert(ordered.clone());
+        }
         self.store().begin_pending(); // W-3: the commit waits for it
-        ordered
+        Ok(ordered)
+    }
+
+    /// Historical: somebody else may run while half of a pair is published.
+    fn pass_between_steps(&self, task: &Task, inode: &Inode) -> Result<()> {
+        Ok(task.site(&HALF, Object::new(kind::INODE, inode.ino.0, 4), Access::Write)?)
     }
 
     /// Ends a write: the extent map has what the tree has, and the ordered extent is gone. A
@@ -342,6 +355,20 @@ impl Fs {
         }
         Ok(dropped)
     }
+}
+
+/// The extent map's half of a pair that is published.
+fn map_pending(ordered: &Rc<OrderedExtent>) {
+    let mut map = ordered.inode.extents.borrow_mut();
+    let replaced = map.remove(ordered.blocks);
+    assert!(replaced.iter().all(|it| !it.state.is_pending()), "one write in flight a block");
+    map.insert(Extent {
+        blocks: ordered.blocks,
+        block: ordered.block,
+        state: ExtentState::Pending(ordered.clone()),
+        generation: ordered.transaction,
+    });
+    *ordered.replaced.borrow_mut() = replaced;
 }
 
 fn extent_of(blocks: Blocks, item: &ExtentItem) -> Extent {

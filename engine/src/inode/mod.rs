@@ -15,12 +15,12 @@ pub mod ordered;
 pub mod pages;
 pub mod span;
 
-use crate::classes::{EXT, LOGI, ML, RL, RMAP};
+use crate::classes::{DIO_SEM, EXT, LOGI, ML, RL, RMAP};
 use crate::mm::MappingState;
 use crate::store::InodeItem;
 use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use errseq::ErrSeq;
-use extents::ExtentMap;
+use extents::{Extent, ExtentMap};
 use log_state::LogState;
 use machine::cell::{Cell, RefCell};
 use machine::{Machine, Mutex, RangeLock, RwLock, WaitQueue};
@@ -65,6 +65,12 @@ pub struct Inode {
     disk_size: Cell<u64>,
     /// Open files and mappings.
     users: Cell<u32>,
+    /// Historical: direct reads in flight, where some defect counts them (i_dio_count).
+    pub(crate) direct_reads: Cell<u32>,
+    /// Historical: held while a pair is published, where some defect does so.
+    pub(crate) dio_sem: RwLock,
+    /// Historical: the extent that writeback saw last, where some defect keeps it.
+    pub(crate) last_mapping: RefCell<Option<Extent>>,
 }
 
 impl Inode {
@@ -89,6 +95,9 @@ impl Inode {
             size: Cell::new(item.size),
             disk_size: Cell::new(item.size),
             users: Cell::new(0),
+            direct_reads: Cell::new(0),
+            dio_sem: RwLock::new(machine, &DIO_SEM, instance),
+            last_mapping: RefCell::default(),
         })
     }
 
@@ -211,6 +220,7 @@ impl Inode {
     pub(crate) fn abandon(&self) {
         self.extents.borrow_mut().clear();
         self.ordered.borrow_mut().clear();
+        self.last_mapping.borrow_mut().take();
         self.pages.clear();
         self.mappings.borrow_mut().clear();
     }

@@ -53,6 +53,8 @@ pub struct OrderedExtent {
     io_done: Cell<bool>,
     failed: Cell<bool>,
     complete: Cell<bool>,
+    exposed: Cell<bool>,
+    logged: Cell<bool>,
 }
 
 /// What is known of an ordered extent when it is published.
@@ -92,6 +94,8 @@ impl OrderedExtent {
             io_done: Cell::new(false),
             failed: Cell::new(false),
             complete: Cell::new(false),
+            exposed: Cell::new(false),
+            logged: Cell::new(false),
         }
     }
 
@@ -128,8 +132,28 @@ impl OrderedExtent {
     }
 
     pub(super) fn set_complete(&self) {
-        assert!(self.io_done.get() && !self.complete.get(), "X-1: complete once, after the IO");
+        assert!(!self.complete.get(), "X-1: complete once, after the IO");
         self.complete.set(true);
+    }
+
+    /// Historical: whether readers take its blocks for written, though they wait to be.
+    pub(crate) fn is_exposed(&self) -> bool {
+        self.exposed.get()
+    }
+
+    /// Historical: whether an fsync has taken note of it.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged.get()
+    }
+
+    /// Historical: an fsync has taken note of it, and of its extent, as it believes.
+    pub(crate) fn set_logged(&self) {
+        self.logged.set(true);
+    }
+
+    /// Historical: readers take its blocks for written from now on.
+    pub(crate) fn expose(&self) {
+        self.exposed.set(true);
     }
 }
 

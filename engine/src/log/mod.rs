@@ -10,6 +10,7 @@
 pub mod items;
 pub mod marks;
 
+pub(crate) mod fast;
 pub(crate) mod read;
 pub(crate) mod replay;
 mod sites;

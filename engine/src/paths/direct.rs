@@ -14,6 +14,7 @@ use super::read::{Readable, read_error, read_request};
 use super::write::write_span;
 use super::writeback::{Room, in_place_plan};
 use crate::classes::{IOCB, kind};
+use crate::defects::Defect;
 use crate::error::{Errno, Error, Result};
 use crate::fs::{File, Fs, Sync};
 use crate::inode::Inode;
@@ -49,6 +50,8 @@ pub struct Iocb {
     tokens: RefCell<SmallVec<[Guard; 2]>>,
     error: RefCell<Option<Error>>,
     done: Cell<bool>,
+    /// Historical: it counts as a direct read of its inode.
+    counted: Cell<bool>,
     end: WaitQueue,
 }
 
@@ -69,6 +72,7 @@ impl Iocb {
             tokens: RefCell::default(),
             error: RefCell::default(),
             done: Cell::new(false),
+            counted: Cell::new(false),
             end: WaitQueue::new(task.machine()),
         })
     }
@@ -81,8 +85,34 @@ impl Iocb {
         while let Some(at) = pieces.iter().position(|piece| piece.start == self.prefix.get()) {
             self.prefix.set(pieces.swap_remove(at).end);
         }
+        (self.prefix_end(), self.span)
+    }
+
+    /// The end of what was written without a gap; 0 if nothing was.
+    pub(super) fn prefix_end(&self) -> u64 {
         let end = self.prefix.get().saturating_mul(BLOCK_BYTES).min(self.span.end);
-        (if end > self.span.start { end } else { 0 }, self.span)
+        if end > self.span.start { end } else { 0 }
+    }
+
+    /// The file.
+    pub(super) fn inode(&self) -> &Rc<Inode> {
+        &self.inode
+    }
+
+    /// What is read or written.
+    pub(super) fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Counts as a direct read of its inode until it ends.
+    pub(super) fn count(&self) {
+        self.counted.set(true);
+        self.inode.direct_reads.set(self.inode.direct_reads.get() + 1);
+    }
+
+    /// Whether the size follows only when the write is durable.
+    pub(super) fn grows_late(&self, fs: &Fs) -> bool {
+        fs.defects().has(Defect::OsyncDioIsizeAfterSync) && self.after.borrow().is_some()
     }
 
     fn fail(&self, error: Error) {
@@ -119,6 +149,9 @@ impl Iocb {
 
     fn finish(&self) {
         assert!(!self.done.replace(true), "a request ends once");
+        if self.counted.replace(false) {
+            self.inode.direct_reads.set(self.inode.direct_reads.get() - 1);
+        }
         self.end.wake_all();
     }
 }
@@ -201,9 +234,13 @@ impl Fs {
         iocb.bytes.set(span.len());
         let blocks = span.blocks();
         *iocb.data.borrow_mut() = vec![None; blocks.len() as usize];
+        self.count_read(task, &iocb, false)?;
         self.flush_range(task, inode, span)?; // DREAD.3
+        self.count_read(task, &iocb, true)?;
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
-        iocb.tokens.borrow_mut().push(rl.into_token()); // DREAD.6
+        if !self.defects().has(Defect::DioReadBlockFreedRealloc) {
+            iocb.tokens.borrow_mut().push(rl.into_token()); // DREAD.6
+        }
         if iocb.end_part() {
             iocb.release(); // DREAD.7
             iocb.finish();
@@ -291,16 +328,18 @@ impl Fs {
         if sync != Sync::None {
             *iocb.after.borrow_mut() = Some((file.clone(), sync));
         }
-        let rl = self.lock_write(task, inode, span)?; // DWRITE.1
+        let rl = self.lock_direct(task, inode, span)?; // DWRITE.1
         let blocks = span.blocks();
         let reserve = self.reserve_direct(task, inode, blocks)?; // DWRITE.2
         task.may_fault()?; // DWRITE.3: only RL is held
         self.clear_tail(task, inode, span.start)?;
-        let ml = inode.ml.lock(task, blocks.bytes().lock_range(), Mode::Write)?; // DWRITE.4
-        self.flush_range(task, inode, blocks.bytes())?; // DWRITE.5
-        self.evict(task, inode, blocks)?; // DWRITE.5
+        if self.prefers_cache(span) {
+            return self.write_instead(task, &iocb, io, source);
+        }
+        let ml = self.clear_cache(task, inode, blocks)?; // DWRITE.4, DWRITE.5
         task.site(&EVICTED, Object::new(kind::INODE, inode.ino.0, blocks.start), Access::Read)?;
-        if inode.pages.first_in(blocks).is_some() {
+        let ignores = self.defects().has(Defect::DioInvalidateFailureIgnored);
+        if inode.pages.first_in(blocks).is_some() && !ignores {
             drop(ml); // DWRITE.5: a page was left, the fallback
             return self.write_instead(task, &iocb, io, source);
         }
@@ -308,9 +347,23 @@ impl Fs {
         let contents = self.contents_for(task, inode, span, source)?; // DWRITE.8: bounce
         // DWRITE.7 to DWRITE.9
         self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?;
-        iocb.tokens.borrow_mut().extend([rl.into_token(), ml.into_token()]); // DWRITE.9
+        if !self.unlocks_at_submission() {
+            let tokens = [Some(rl), ml].into_iter().flatten().map(Guard::into_token);
+            iocb.tokens.borrow_mut().extend(tokens); // DWRITE.9
+        }
         self.end_piece(&iocb);
         Ok(io)
+    }
+
+    /// DWRITE.4 and DWRITE.5: no page of the range is cached, and ML W keeps it so.
+    fn clear_cache(&self, task: &Task, inode: &Rc<Inode>, blocks: Blocks) -> Result<Option<Guard>> {
+        if self.defects().has(Defect::DioInvalidateFailureIgnored) {
+            return self.drop_clean(task, inode, blocks);
+        }
+        let ml = inode.ml.lock(task, blocks.bytes().lock_range(), Mode::Write)?; // DWRITE.4
+        self.flush_range(task, inode, blocks.bytes())?; // DWRITE.5
+        self.evict(task, inode, blocks)?; // DWRITE.5
+        Ok(Some(ml).filter(|_| !self.unlocks_mapping_early()))
     }
 
     /// DWRITE.2: nothing if all blocks are overwritten where they are and space is short.
@@ -345,7 +398,11 @@ impl Fs {
         let written = self.write_locked(task, inode, iocb.span, &Source::Bytes(source))?;
         iocb.bytes.set(written as u64);
         let span = Span::new(iocb.span.start, iocb.span.start + written as u64);
-        self.flush_range(task, inode, span)?;
+        if self.defects().has(Defect::DioFallbackNoFlush) {
+            iocb.after.borrow_mut().take();
+        } else {
+            self.flush_range(task, inode, span)?;
+        }
         self.end_piece(iocb);
         Ok(io)
     }
@@ -392,6 +449,7 @@ impl Fs {
         reserve: Option<&Reserve>,
     ) -> Result<()> {
         let (mut rest, mut room) = (blocks, Room::Plenty);
+        let mut batched = SmallVec::<[_; 2]>::new();
         while rest.start < blocks.start + contents.len() as u64 {
             let ordered = match self.publish_direct(task, iocb, rest, room, reserve) {
                 Ok(ordered) => ordered,
@@ -423,8 +481,16 @@ impl Fs {
             }
             let first = (ordered.blocks.start - blocks.start) as usize;
             let count = (ordered.blocks.len() as usize).min(contents.len() - first);
-            self.submit_ordered(task, &ordered, &contents[first..first + count])?; // DWRITE.8
             rest.start = ordered.blocks.end;
+            let contents = &contents[first..first + count];
+            if self.defects().has(Defect::FsyncWaitsUnderDioSem) {
+                batched.push((ordered, contents));
+                continue;
+            }
+            self.submit_ordered(task, &ordered, contents)?; // DWRITE.8
+        }
+        for (ordered, contents) in batched {
+            self.submit_ordered(task, &ordered, contents)?;
         }
         Ok(())
     }
@@ -439,8 +505,8 @@ impl Fs {
         reserve: Option<&Reserve>,
     ) -> Result<Rc<OrderedExtent>> {
         let inode = &iocb.inode;
-        let handle = self.join(task)?;
-        let _ext = self.write_extents(task, inode)?;
+        let join = || Ok((self.join(task)?, self.lock_pair(task, inode)?));
+        let ((handle, _sem), _ext) = self.join_settled(task, inode, blocks, join)?;
         let part = room.part_of(blocks);
         let promise = self.store().reserve_completion(part.len())?; // DWRITE.2: else ENOSPC
         let growth = self.store().reserve_growth(part.len())?;
@@ -449,9 +515,10 @@ impl Fs {
         task.site(&PUBLISH, object, Access::Write)?;
         iocb.add_part();
         let plan = OrderedPlan { direct: true, iocb: Some(iocb.clone()), ..plan };
-        let ordered = self.publish_pending(&handle, inode, plan);
+        let ordered = self.publish_pending(task, &handle, inode, plan)?;
         *ordered.reserve.borrow_mut() = Some(promise);
         *ordered.growth.borrow_mut() = Some(growth);
+        self.grow_early(iocb, inode);
         Ok(ordered) // -EXT -TX
     }
 
@@ -514,12 +581,17 @@ impl Fs {
         if iocb.error.borrow().is_some() {
             return self.queue_trim(iocb.clone()); // W-4: a commit may wait for this worker
         }
-        iocb.release(); // CW.5: ML, then RL
+        if !self.defects().has(Defect::DsyncBeforeDioEnd) {
+            iocb.release(); // CW.5: ML, then RL
+        }
         let after = iocb.after.borrow_mut().take();
         match after {
             // CW.6, W-4: a commit would wait for this worker.
             Some((file, sync)) => self.queue_dsync(iocb.clone(), file, sync),
-            None => iocb.finish(), // CW.7
+            None => {
+                iocb.release();
+                iocb.finish(); // CW.7
+            }
         }
     }
 
@@ -549,8 +621,9 @@ impl Fs {
         match file.sync_write(task, span, sync) {
             Err(Error::Stopped) => return Err(Error::Stopped),
             Err(error) => iocb.fail(error),
-            Ok(()) => {}
+            Ok(()) => self.grow_late(task, iocb)?,
         }
+        iocb.release();
         iocb.finish();
         Ok(())
     }

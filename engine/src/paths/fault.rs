@@ -7,6 +7,7 @@ use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::{Errno, Error, Result};
 use crate::fs::Fs;
+use crate::inode::Inode;
 use crate::inode::pages::Page;
 use crate::inode::span::Blocks;
 use crate::mm::MappingState;
@@ -55,14 +56,14 @@ impl Fs {
         if mapping.is_unmapped() {
             return Err(Errno::EFAULT.into());
         }
-        let range = Blocks::one(index).bytes().lock_range();
-        let _ml = inode.ml.lock(task, range, Mode::Read)?; // FAULT.3
+        let entry = self.entry_to_upgrade(mapping, index, writes);
+        let _ml = self.lock_fault(task, inode, index, writes, entry.is_some())?; // FAULT.3
         if self.is_beyond_end(task, mapping, index)? {
             return Err(Errno::EFAULT.into());
         }
-        let page = self.add_page(inode, index); // FAULT.3: find or add
+        let page = entry.unwrap_or_else(|| self.add_page(inode, index)); // FAULT.3: find or add
         let _locked = page.lock().lock(task)?; // FAULT.4
-        if !page.is_attached() {
+        if !page.is_attached() && !self.defects().has(Defect::MkwriteSkipsMappingRecheck) {
             return Ok(()); // FAULT.4: evicted meanwhile; the processor tries again
         }
         self.fill_locked(task, inode, &page)?;
@@ -100,6 +101,39 @@ impl Fs {
             return Ok(rl.try_lock(task, range, Mode::Write).map(Some));
         }
         Ok(Some(None))
+    }
+
+    /// FAULT.3: ML R of the block.
+    fn lock_fault(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        index: u64,
+        writes: bool,
+        is_upgrade: bool,
+    ) -> Result<Option<Guard>> {
+        let range = Blocks::one(index).bytes().lock_range();
+        if self.defects().has(Defect::FaultHoldsPageThenMl) {
+            let page = self.add_page(inode, index);
+            let _locked = page.lock().lock(task)?;
+            drop(inode.ml.lock(task, range, Mode::Read)?);
+        }
+        if is_upgrade || !writes && self.defects().has(Defect::MkwriteOnlyLock) {
+            return Ok(None);
+        }
+        Ok(Some(inode.ml.lock(task, range, Mode::Read)?))
+    }
+
+    /// The page behind a read-only entry, for those who only upgrade the entry.
+    fn entry_to_upgrade(
+        &self,
+        mapping: &MappingState,
+        index: u64,
+        writes: bool,
+    ) -> Option<Rc<Page>> {
+        let upgrades = self.defects().has(Defect::MkwriteNoInvalidateLock)
+            || self.defects().has(Defect::MkwriteSkipsMappingRecheck);
+        if upgrades && writes { mapping.translate(index, false) } else { None }
     }
 
     /// Whether a block lies behind the last one of the file.

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::span::{Blocks, Span};
+use crate::log::fast::{Listed, log_inode_fast, wait_listed};
 use crate::log::write::{LogTree, Logged, log_inode};
 use crate::paths::writeback::Effort;
 use crate::store::{Handle, Join, LogRoot, Writes};
@@ -96,8 +97,14 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
     task.site(&START, object, Access::Read)?;
     let logi = inode.logi.lock(task)?; // FSYNC.1
     fs.write_range(task, inode, span.blocks(), Effort::Try)?; // FSYNC.2
-    let ranges = inode.rl.lock(task, Range::ALL, Mode::Read)?; // FSYNC.3
-    let mapping = inode.ml.lock(task, Range::ALL, Mode::Write)?; // FSYNC.4
+    if fs.has_fast_fsync() {
+        return fs.fast_fsync(file, task);
+    }
+    let (lock_ranges, lock_mapping) = fs.locks_of_fsync(file);
+    let ranges = lock_ranges.then(|| inode.rl.lock(task, Range::ALL, Mode::Read));
+    let ranges = ranges.transpose()?; // FSYNC.3
+    let mapping = lock_mapping.then(|| inode.ml.lock(task, Range::ALL, Mode::Write));
+    let mapping = mapping.transpose()?; // FSYNC.4
     let span = fs.span_to_sync(inode, span);
     if fs.defects().has(Defect::FlushBeforeTailSample) {
         fs.store().flush_device(task, 0)?;
@@ -129,6 +136,60 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
 }
 
 impl Fs {
+    /// FSYNC as it was: F0 to F12 of races.md §1.a.2. LOGI is held.
+    fn fast_fsync(&self, file: &File, task: &Task) -> Result<()> {
+        let (inode, all) = (file.inode(), Span::ALL.blocks());
+        self.write_range(task, inode, all, Effort::Wait)?; // F0
+        self.wait_writeback(task, inode, all)?;
+        file.check_errors()?;
+        if !inode.extents.borrow().is_loaded() {
+            drop(self.read_extents(task, inode)?); // a writer may hold EXT between two steps
+        }
+        let handle = self.store().join(task, Join::User)?; // F4
+        let transaction = TransactionId(handle.generation());
+        let mut listed = Listed::new();
+        let next = if self.has_to_commit(inode, transaction) {
+            Next::Commit
+        } else if !inode.log.is_marked(transaction) && !is_in_flight(inode) {
+            Next::Barrier // F3
+        } else {
+            let logs = self.store().log();
+            let group = logs.group_of(inode.ino);
+            let _log = logs.lock(task, group)?; // F5
+            let log = LogTree { trees: logs, handle: &handle, group };
+            let logged = log_inode_fast(task, self, inode, log);
+            match logged.inspect_err(|_| self.log_marks().note_broken(transaction))? {
+                (Logged::Whole, ordered) => {
+                    listed = ordered;
+                    Next::Publish
+                }
+                (Logged::Unnamed, _) => Next::Commit,
+            }
+        }; // F10
+        let next = match next {
+            Next::Publish => {
+                wait_listed(task, self, &listed)?; // F11b
+                self.sync_log(task, handle, inode)? // F11, F12
+            }
+            Next::Barrier => self.store().flush_devices(task).map(|()| Next::Barrier)?,
+            Next::Commit => {
+                drop(handle);
+                Next::Commit
+            }
+        };
+        if matches!(next, Next::Commit) {
+            self.store().commit(task)?;
+        }
+        Ok(())
+    }
+
+    /// Whether fsync takes RL and ML: always.
+    fn locks_of_fsync(&self, file: &File) -> (bool, bool) {
+        let is_told = self.defects().has(Defect::FsyncSameFdPrivateFlag);
+        let skips = is_told && file.is_writing_directly();
+        (!skips, !skips && !self.defects().has(Defect::MmapWriteVsFsync))
+    }
+
     /// What is to be synced for `span` to be found after a crash. Under RL R of everything, so that
     /// the size stays.
     fn span_to_sync(&self, inode: &Inode, span: Span) -> Span {
@@ -163,10 +224,7 @@ impl Fs {
     ) -> Result<Next> {
         let transaction = TransactionId(handle.generation());
         task.site(&DECIDE, Object::new(kind::INODE, inode.ino.0, 2), Access::Read)?;
-        // A name that is gone would be back after a crash, with the file as it was before.
-        let is_nameless = inode.item().nlink == 0;
-        let must_commit = is_nameless || inode.log.must_commit(transaction).is_some();
-        if must_commit || self.log_marks().is_broken(transaction) {
+        if self.has_to_commit(inode, transaction) {
             return Ok(Next::Commit); // B-7
         }
         if !inode.log.is_marked(transaction) {
@@ -190,6 +248,14 @@ impl Fs {
                 Err(error)
             }
         }
+    }
+
+    /// Whether the log cannot express what happened to a file, or is of no use any more.
+    fn has_to_commit(&self, inode: &Inode, transaction: TransactionId) -> bool {
+        // A name that is gone would be back after a crash, with the file as it was before.
+        let is_nameless = inode.item().nlink == 0;
+        let must_commit = is_nameless || inode.log.must_commit(transaction).is_some();
+        must_commit || self.log_marks().is_broken(transaction)
     }
 
     /// FSYNC.9: B-1, step by step; FSYNC.10 with the last. The tree's lock is held to the end, so
@@ -281,4 +347,10 @@ impl Fs {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether anything of a file is in flight, whichever half of its pair is published.
+fn is_in_flight(inode: &Inode) -> bool {
+    let has_extents = inode.extents.borrow().iter().any(|extent| extent.state.is_pending());
+    has_extents || !inode.ordered.borrow().is_empty()
 }

@@ -12,6 +12,7 @@ pub mod direct;
 pub mod fallocate;
 pub mod fault;
 pub mod fsync;
+mod historical;
 pub mod holes;
 pub mod memory;
 pub mod namespace;

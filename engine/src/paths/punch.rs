@@ -12,6 +12,7 @@ use super::arguments::check_allocation;
 use super::chunk::Chunk;
 use super::writeback::Effort;
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::Result;
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
@@ -19,7 +20,7 @@ use crate::inode::extents::ExtentState;
 use crate::inode::span::{Blocks, Span};
 use crate::store::{Handle, Reserve};
 use crate::types::BLOCK_BYTES;
-use machine::{Access, Mode, Object, Site, Task};
+use machine::{Access, Guard, Mode, Object, Site, Task};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -88,10 +89,33 @@ impl Fs {
         let _rl = inode.rl.lock(task, span.lock_range(), Mode::Write)?; // PUNCH.2
         let parts = Parts::of(span, inode.size());
         self.make_room(task)?; // W-5: only RL is held
-        let _ml = inode.ml.lock(task, span.lock_range(), Mode::Write)?; // PUNCH.3
+        let ml = self.lock_punched(task, inode, span)?; // PUNCH.3
         self.clear_range(task, inode, parts)?; // PUNCH.4, PUNCH.5
+        let _ml = ml.filter(|_| !self.defects().has(Defect::PunchUnlockBeforeExtentFree));
+        if self.defects().has(Defect::PunchDelallocNeighbourStale) {
+            self.forget_neighbour(task, inode, parts.whole.end);
+        }
         self.drop_range(task, inode, parts.whole) // PUNCH.6
     } // PUNCH.7: -ML -RL
+
+    /// PUNCH.3.
+    fn lock_punched(&self, task: &Task, inode: &Inode, span: Span) -> Result<Option<Guard>> {
+        if self.defects().has(Defect::PunchNoInvalidateLock) {
+            return Ok(None);
+        }
+        Ok(Some(inode.ml.lock(task, span.lock_range(), Mode::Write)?))
+    }
+
+    /// Takes what waits to be allocated for a block as if it were allocated and written.
+    fn forget_neighbour(&self, task: &Task, inode: &Inode, index: u64) {
+        let page = inode.pages.find(index).filter(|page| page.is_reserved());
+        if let Some(page) = page
+            && let Some(_locked) = page.lock().try_lock(task)
+        {
+            inode.pages.clear_dirty(&page);
+            page.drop_reserve();
+        }
+    }
 
     fn zero_range(&self, task: &Task, inode: &Rc<Inode>, span: Span, keep: bool) -> Result<()> {
         let rl = self.lock_allocation(task, inode, span, keep)?; // ZERO.2
@@ -116,10 +140,19 @@ impl Fs {
     fn clear_range(&self, task: &Task, inode: &Rc<Inode>, parts: Parts) -> Result<()> {
         task.site(&EDGES, object(inode, parts.whole.start), Access::Write)?;
         self.write_range(task, inode, parts.whole, Effort::Wait)?; // PUNCH.4
-        self.zero_partial(task, inode, parts.head)?; // PUNCH.4
-        self.zero_partial(task, inode, parts.tail)?; // PUNCH.4
+        for edge in [parts.head, parts.tail] {
+            let page = inode.pages.find(edge.start / BLOCK_BYTES);
+            let is_kept = self.defects().has(Defect::ZeroRangePartialStale)
+                && page.is_some_and(|page| page.is_dirty());
+            if !is_kept {
+                self.zero_partial(task, inode, edge)?; // PUNCH.4
+            }
+        }
         task.site(&EVICT, object(inode, parts.whole.start), Access::Write)?;
         self.evict(task, inode, parts.whole)?; // PUNCH.5, P-5
+        if self.defects().has(Defect::PunchVsWritebackRace) {
+            return Ok(());
+        }
         task.site(&WAIT_ORDERED, object(inode, parts.whole.start), Access::Acquire)?;
         self.wait_ordered(task, inode, parts.whole) // PUNCH.5
     }

@@ -6,6 +6,7 @@
 
 use super::memory::UserMemory;
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
@@ -32,7 +33,7 @@ pub(crate) struct Readable {
     pub(crate) run: Run,
     pub(crate) digests: Digests,
     /// kept until the read has ended.
-    pub(crate) _pin: ReadPin,
+    pub(crate) _pin: Option<ReadPin>,
 }
 
 impl Fs {
@@ -49,7 +50,9 @@ impl Fs {
             return Ok(0);
         }
         let span = Span::new(offset, end);
-        let _rl = inode.rl.lock(task, span.lock_range(), Mode::Read)?; // READ.1
+        let locks = !self.defects().has(Defect::ReadFillUnlocked);
+        let rl = locks.then(|| inode.rl.lock(task, span.lock_range(), Mode::Read));
+        let _rl = rl.transpose()?; // READ.1
         self.read_locked(task, inode, span, target) // READ.6
     }
 
@@ -70,6 +73,9 @@ impl Fs {
                 Err(error) if done == 0 || error.is_stopped() => return Err(error),
                 Err(_) => break,
             };
+            let holds = self.defects().has(Defect::ReadHoldsInvalidateOverCopy);
+            let range = Blocks::one(index).bytes().lock_range();
+            let _ml = holds.then(|| inode.ml.lock(task, range, Mode::Read)).transpose()?;
             task.may_fault()?; // F-1: only RL is held
             task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
             let (within, len) = part_of(span, index);
@@ -139,7 +145,8 @@ impl Fs {
                 return Ok(page);
             }
             let range = Blocks::one(index).bytes().lock_range();
-            let _ml = inode.ml.lock(task, range, Mode::Read)?; // P-1
+            let locks = !self.defects().has(Defect::ReadFillUnlocked);
+            let _ml = locks.then(|| inode.ml.lock(task, range, Mode::Read)).transpose()?; // P-1
             let page = self.add_page(inode, index);
             let _locked = page.lock().lock(task)?;
             if page.is_attached() {
@@ -202,11 +209,12 @@ impl Fs {
         loop {
             let ext = self.read_extents(task, inode)?;
             let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
-            let Some(extent) = found else { return Ok(None) };
+            let Some(extent) = self.as_seen(found, blocks) else { return Ok(None) };
             match &extent.state {
                 ExtentState::Unwritten => return Ok(None),
                 ExtentState::Written => {
-                    let pin = self.store().pin_read(extent.run());
+                    let pins = !self.defects().has(Defect::DioReadBlockFreedRealloc);
+                    let pin = pins.then(|| self.store().pin_read(extent.run()));
                     let digests = self.digests_of(task, inode, extent.run())?;
                     return Ok(Some((
                         extent.blocks,

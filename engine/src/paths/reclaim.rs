@@ -4,10 +4,12 @@
 //! reference. It must never know why memory is short.
 
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::span::Blocks;
+use crate::types::TransactionId;
 use machine::{Access, Object, Site, Task};
 use std::rc::Rc;
 
@@ -37,6 +39,9 @@ impl Fs {
             }
             if inode.is_mapped(Blocks::one(index)) {
                 self.zap(task, inode, Blocks::one(index))?; // P-5: again
+            }
+            if page.is_under_writeback() && self.defects().has(Defect::PunchVsWritebackRace) {
+                continue;
             }
             while page.is_under_writeback() {
                 self.wait_page(task, inode, &page)?;
@@ -82,6 +87,10 @@ impl Fs {
             if page.is_attached() && is_clean && !is_used {
                 self.drop_page(inode, &page);
                 dropped += 1;
+                if self.defects().has(Defect::EmReleasedBeforeFastFsync) {
+                    let running = TransactionId(self.store().generation());
+                    inode.log.take_ranges(running, Blocks::one(index));
+                }
             }
         }
         Ok(dropped)

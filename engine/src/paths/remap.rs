@@ -8,6 +8,7 @@
 //! another call could close to a circle. It must never know how blocks are counted.
 
 use super::arguments::{RemapPlan, RemapRequest, plan_clone, plan_dedupe};
+use super::writeback::Effort;
 use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::{Errno, Error, Result};
@@ -110,12 +111,23 @@ impl Sides {
         task: &Task,
         lock_of: impl Fn(&Inode) -> &RangeLock,
         (source, target): (Range, Range),
+        source_mode: Mode,
     ) -> Result<SmallVec<[Guard; 2]>> {
         let wanted = [
-            (lock_of(&self.source), source, Mode::Write),
+            (lock_of(&self.source), source, source_mode),
             (lock_of(&self.target), target, Mode::Write),
         ];
         Ok(RangeLock::lock_many(task, &wanted)?)
+    }
+
+    /// Locks ranges of both files one after the other, the source's first.
+    fn lock_in_turn(
+        &self,
+        task: &Task,
+        (source, target): (Range, Range),
+    ) -> Result<SmallVec<[Guard; 2]>> {
+        let first = self.source.rl.lock(task, source, Mode::Write)?;
+        Ok(SmallVec::from_buf([first, self.target.rl.lock(task, target, Mode::Write)?]))
     }
 }
 
@@ -182,8 +194,7 @@ impl Fs {
             // what lies behind the end of the target is zero before it can be seen.
             self.clear_tail(task, &sides.target, sides.target_offset)?;
         }
-        let _ml = sides.lock(task, |inode| &inode.ml, locked.ranges)?; // CLONE.4
-        self.settle_sides(task, sides, locked.plan)?; // CLONE.5
+        let _ml = self.lock_settled(task, sides, &locked)?; // CLONE.4, CLONE.5
         self.remap(task, sides, locked.plan) // CLONE.7, CLONE.8
     } // CLONE.9
 
@@ -196,8 +207,7 @@ impl Fs {
         if locked.plan.len == 0 {
             return Ok(Dedupe::Same(0));
         }
-        let _ml = sides.lock(task, |inode| &inode.ml, locked.ranges)?; // DEDUPE.4
-        self.settle_sides(task, sides, locked.plan)?; // DEDUPE.5
+        let _ml = self.lock_settled(task, sides, &locked)?; // DEDUPE.4, DEDUPE.5
         if !self.is_equal(task, sides, locked.plan)? {
             return Ok(Dedupe::Differs); // DEDUPE.6
         }
@@ -217,7 +227,7 @@ impl Fs {
         let does_something = |plan: &RemapPlan| plan.len > 0;
         let mut ranges = plan().ok().filter(does_something).map_or(ALL, |it| sides.ranges(it));
         loop {
-            let rl = sides.lock(task, |inode| &inode.rl, ranges)?; // CLONE.2
+            let rl = self.lock_ranges(task, sides, ranges)?; // CLONE.2
             let plan = plan(); // CLONE.3
             if ranges == ALL {
                 return Ok(Locked { plan: plan?, ranges, _rl: rl });
@@ -234,6 +244,48 @@ impl Fs {
         }
     }
 
+    /// CLONE.2.
+    fn lock_ranges(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        ranges: (Range, Range),
+    ) -> Result<SmallVec<[Guard; 2]>> {
+        if self.defects().has(Defect::TwoInodeLockOrderMixed) && !sides.is_same_file() {
+            return sides.lock_in_turn(task, ranges);
+        }
+        let mode = if self.shares_overwrites() { Mode::Read } else { Mode::Write };
+        sides.lock(task, |inode| &inode.rl, ranges, mode)
+    }
+
+    /// CLONE.4, then CLONE.5: no entry becomes writable, then what is dirty is written (L3.6).
+    fn lock_settled(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        locked: &Locked,
+    ) -> Result<SmallVec<[Guard; 2]>> {
+        let defects = self.defects();
+        let settles_first = defects.has(Defect::DedupeFlushBeforeMmaplock);
+        if settles_first {
+            self.settle_sides(task, sides, locked.plan)?;
+        }
+        let shares = defects.has(Defect::DedupeSrcMmaplockShared);
+        let mode = if shares { Mode::Read } else { Mode::Write };
+        let ml = if defects.has(Defect::DedupeDstMmapUnlocked) {
+            SmallVec::new()
+        } else if self.shares_overwrites() {
+            let target = sides.target.ml.lock(task, locked.ranges.1, Mode::Write)?;
+            SmallVec::from_iter([target])
+        } else {
+            sides.lock(task, |inode| &inode.ml, locked.ranges, mode)?
+        };
+        if !settles_first {
+            self.settle_sides(task, sides, locked.plan)?;
+        }
+        Ok(ml)
+    }
+
     /// CLONE.5: what is dirty is written, its entries are write-protected by that (P-4), and
     /// nothing is in flight. ML W keeps it so: b before e of the thread (L3.6).
     fn settle_sides(&self, task: &Task, sides: &Sides, plan: RemapPlan) -> Result<()> {
@@ -243,11 +295,19 @@ impl Fs {
         ];
         for (inode, blocks) in ranges {
             task.site(&FLUSH, object(inode, blocks.start), Access::Write)?;
+            if self.defects().has(Defect::ReflinkWritebackInPlace) {
+                self.write_range(task, inode, blocks, Effort::Wait)?;
+                continue;
+            }
             self.flush_range(task, inode, blocks.bytes())?;
         }
-        for (inode, blocks) in ranges {
+        let waits = !self.defects().has(Defect::DedupeDioWaitMissing);
+        for (inode, blocks) in ranges.into_iter().filter(|_| waits) {
             self.wait_ordered(task, inode, blocks)?;
-            debug_assert!(inode.pages.first_unsettled(blocks).is_none(), "ML W keeps it clean");
+            debug_assert!(
+                inode.pages.first_unsettled(blocks).is_none() || !self.defects().is_empty(),
+                "ML W keeps it clean"
+            );
         }
         Ok(())
     }
@@ -273,19 +333,25 @@ impl Fs {
         (from, to): (u64, u64),
         len: usize,
     ) -> Result<bool> {
-        if [&sides.source, &sides.target].iter().any(|inode| inode.errors.count() > 0) {
+        let is_behind = self.defects().has(Defect::DedupeDioWaitMissing);
+        let mut inodes = [&sides.source, &sides.target].into_iter();
+        if is_behind || inodes.any(|inode| inode.errors.count() > 0) {
             // The cache may hold what the device failed to take, and the device is what is shared.
             return self.is_equal_content(task, sides, (from, to), len);
+        }
+        if self.defects().has(Defect::RemapFillTakesInvalidateLock) {
+            self.page_in(task, &sides.source, from)?;
         }
         let left = self.add_page(&sides.source, from); // P-1: under ML W
         let right = self.add_page(&sides.target, to); // P-1: under ML W
         // In the order of (inode, index), each once: overlapping ranges were refused.
-        let left_is_first = (sides.source.ino, from) < (sides.target.ino, to);
+        let left_is_first = (sides.source.ino, from) < (sides.target.ino, to)
+            || self.defects().has(Defect::DedupePageLockOrder);
         let (first, second) = if left_is_first { (&left, &right) } else { (&right, &left) };
         let _first = first.lock().lock(task)?;
         let _second = second.lock().lock(task)?;
         for (inode, page) in [(&sides.source, &left), (&sides.target, &right)] {
-            if !page.is_attached() {
+            if !page.is_attached() && !self.defects().has(Defect::DedupeNoMappingRecheck) {
                 // Reclaim took it before it was locked, or while it was.
                 return self.is_equal_content(task, sides, (from, to), len);
             }
@@ -304,7 +370,10 @@ impl Fs {
         (from, to): (u64, u64),
         len: usize,
     ) -> Result<bool> {
-        let left = self.read_content(task, &sides.source, from)?;
+        let left = match self.defects().has(Defect::DedupeDioWaitMissing) {
+            true => self.read_behind(task, &sides.source, from)?,
+            false => self.read_content(task, &sides.source, from)?,
+        };
         let right = self.read_content(task, &sides.target, to)?;
         Ok(left.bytes()[..len] == right.bytes()[..len])
     }
@@ -313,7 +382,9 @@ impl Fs {
     fn remap(&self, task: &Task, sides: &Sides, plan: RemapPlan) -> Result<()> {
         let (source, target) = (sides.source_blocks(plan), sides.target_blocks(plan));
         task.site(&EVICT, object(&sides.target, target.start), Access::Write)?;
-        self.evict(task, &sides.target, target)?; // CLONE.7, P-5
+        if !self.defects().has(Defect::RemapDstPagecacheStale) {
+            self.evict(task, &sides.target, target)?; // CLONE.7, P-5
+        }
         let mut rest = source;
         while !rest.is_empty() {
             task.site(&SHARE, object(&sides.target, target.start), Access::Write)?;
@@ -343,7 +414,11 @@ impl Fs {
             }
             next = piece.blocks().end;
         }
-        let done = (next * BLOCK_BYTES - sides.source_offset).min(plan.len);
+        let mut done = (next * BLOCK_BYTES - sides.source_offset).min(plan.len);
+        let is_hole = matches!(pieces.last(), Some(Piece::Hole(_)));
+        if is_hole && self.defects().has(Defect::CloneLostIsize) {
+            done = 0;
+        }
         // What was shared cannot be refused any more.
         handle
             .irrevocably(|| self.end_chunk(task, &handle, sides, sides.target_offset + done))
@@ -359,6 +434,10 @@ impl Fs {
         sides: &Sides,
         rest: Blocks,
     ) -> Result<(Handle, ChunkLimit)> {
+        if self.defects().has(Defect::RemapReserveUnderRangeLock) {
+            let _ext = self.write_both(task, sides)?;
+            self.make_room(task)?;
+        }
         let joined = self.join_for(task, self.changes_of_shares(task, sides, rest, LIMIT)?);
         if !matches!(joined, Err(Error::NoSpace { .. })) {
             return Ok((joined?, LIMIT));
@@ -480,7 +559,6 @@ fn pieces_of(source: &Inode, rest: Blocks, limit: ChunkLimit) -> SmallVec<[Piece
 
 /// An extent whose blocks hold data. Nothing is in flight any more.
 fn data_of(extent: &Extent) -> Option<&Extent> {
-    debug_assert!(!extent.state.is_pending(), "waited for, and ML W keeps new ones away");
     matches!(extent.state, ExtentState::Written).then_some(extent)
 }
 

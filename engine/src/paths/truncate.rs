@@ -7,6 +7,7 @@
 use super::arguments::check_size;
 use super::chunk::Chunk;
 use crate::classes::kind;
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
@@ -69,13 +70,17 @@ impl Fs {
     /// TRUNCATE to a greater size, with RL W of everything from the old one on.
     fn extend(&self, task: &Task, inode: &Rc<Inode>, range: Range, size: u64) -> Result<()> {
         // what lay behind the end is zero before it can be seen. Fills take ML themselves.
-        self.clear_tail(task, inode, size)?; // TRUNCATE.4
+        let keeps = self.defects().has(Defect::PostEofNotZeroed);
+        if !keeps {
+            self.clear_tail(task, inode, size)?; // TRUNCATE.4
+        }
         let _ml = inode.ml.lock(task, range, Mode::Write)?; // TRUNCATE.3
         let handle = self.join_for(task, 1)?;
         let _ext = self.write_extents(task, inode)?;
         task.site(&EXTEND, object(inode), Access::Write)?;
         let old = inode.size();
-        inode.grow(size, Span::new(old, old)); // TRUNCATE.4
+        let kept = Span::new(old, if keeps { size } else { old });
+        inode.grow(size, kept); // TRUNCATE.4
         inode.raise_disk_size();
         self.write_item(task, &handle, inode).inspect_err(|_| self.abort())
     }

@@ -10,6 +10,7 @@
 use super::direct::Iocb;
 use super::writeback::Effort;
 use crate::classes::{WORKERS, kind};
+use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::{File, Fs, Sync};
 use crate::inode::ordered::OrderedExtent;
@@ -175,6 +176,9 @@ impl Fs {
     /// W-4: hands what O_DSYNC adds to a worker of another class.
     pub(crate) fn queue_dsync(&self, iocb: Rc<Iocb>, file: File, sync: Sync) {
         self.workers().dsyncs.borrow_mut().push_back((iocb, file, sync));
+        if self.defects().has(Defect::DsyncOnCompletionWorker) {
+            return;
+        }
         self.spawn_once(SPAWNED_DSYNC, "dsync", Fs::run_dsyncs);
         self.workers().dsync_work.wake_one();
     }
@@ -248,6 +252,12 @@ impl Fs {
             };
             task.begin_operation();
             self.complete(task, &ordered).or_else(only_stopped)?;
+            if self.defects().has(Defect::DsyncOnCompletionWorker) {
+                let dsync = workers.dsyncs.borrow_mut().pop_front();
+                if let Some((iocb, file, sync)) = dsync {
+                    self.end_synced(task, &iocb, &file, sync).or_else(only_stopped)?;
+                }
+            }
         }
     }
 

@@ -39,9 +39,6 @@ pub enum Effort {
     Try,
 }
 
-/// Pieces of a batch.
-type Pieces = SmallVec<[Piece; 4]>;
-
 /// Pieces of a batch, with whether each is written in place.
 type Placed = SmallVec<[(Piece, bool); 4]>;
 
@@ -49,6 +46,8 @@ type Placed = SmallVec<[(Piece, bool); 4]>;
 struct Batch {
     pages: SmallVec<[(Rc<Page>, Guard); 8]>,
     contents: SmallVec<[Block; 8]>,
+    /// Historical: direct reads in flight before any page was locked.
+    direct_reads: u32,
 }
 
 impl Batch {
@@ -182,7 +181,8 @@ impl Fs {
         blocks: Blocks,
         effort: Effort,
     ) -> Result<Batch> {
-        let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new() };
+        let direct_reads = self.counted_reads(inode);
+        let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new(), direct_reads };
         for index in blocks.iter().take(BATCH_MAX) {
             let Some(page) = inode.pages.find(index).filter(|page| page.is_dirty()) else { break };
             task.site(&GATHER, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
@@ -272,10 +272,14 @@ impl Fs {
         room: Room,
         published: &mut Published,
     ) -> Result<()> {
-        let handle = self.store().join(task, Join::User)?; // WB.3
-        let _ext = self.write_extents(task, inode)?; // WB.4
-        let pieces = inode.extents.borrow().pieces(blocks);
-        for (piece, is_in_place) in self.split_by_place(task, inode, pieces)? {
+        let early = self.place_early(task, inode, blocks)?;
+        let join = || self.store().join(task, Join::User);
+        let (handle, _ext) = self.join_settled(task, inode, blocks, join)?; // WB.3, WB.4
+        let placed = match early {
+            Some(placed) => placed,
+            None => self.place(task, inode, blocks)?,
+        };
+        for (piece, is_in_place) in placed {
             let mut rest = piece.blocks();
             while !rest.is_empty() {
                 let part = room.part_of(rest);
@@ -295,25 +299,61 @@ impl Fs {
                 rest.start = plan.blocks.end;
                 let object = Object::new(kind::ORDERED, inode.ino.0, plan.blocks.start);
                 task.site(&PUBLISH, object, Access::Write)?;
-                let ordered = self.publish_pending(&handle, inode, plan);
+                let ordered = self.publish_pending(task, &handle, inode, plan)?;
                 *ordered.reserve.borrow_mut() = promise;
                 *ordered.growth.borrow_mut() = growth;
+                if self.exposes_writeback(inode, batch.direct_reads) {
+                    ordered.expose();
+                }
+                if self.defects().has(Defect::AllocWrittenCrash) {
+                    self.settle_early(task, &handle, &ordered, batch)?;
+                }
                 published.ordered.push(ordered);
             }
         }
         Ok(()) // WB.5: -EXT -TX
     }
 
+    /// Makes what is about to be written part of the file at once.
+    fn settle_early(
+        &self,
+        task: &Task,
+        handle: &Handle,
+        ordered: &OrderedExtent,
+        batch: &Batch,
+    ) -> Result<()> {
+        let contents = batch.contents_of(ordered.blocks);
+        *ordered.digests.borrow_mut() = digests_of(&ordered.inode, contents);
+        self.settle_in(task, handle, ordered)
+    }
+
+    /// What writeback decides before it has the locks under which it is so.
+    fn place_early(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<Option<Placed>> {
+        if !self.defects().has(Defect::ReflinkWritebackInPlace) {
+            return Ok(None);
+        }
+        let _ext = self.read_extents(task, inode)?;
+        self.place(task, inode, blocks).map(Some)
+    }
+
     /// Pieces with whether each is written to the blocks that the file has; cut where that changes,
     /// as it was decided block by block when the pages became dirty. Under EXT.
-    fn split_by_place(&self, task: &Task, inode: &Inode, pieces: Pieces) -> Result<Placed> {
+    fn place(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<Placed> {
+        let pieces = inode.extents.borrow().pieces(blocks);
         let mut placed = Placed::new();
+        if let Some(extent) = self.remembered(inode, blocks) {
+            placed.push((Piece::Extent(extent), true));
+            return Ok(placed);
+        }
         for piece in pieces {
             let Piece::Extent(extent) = &piece else {
                 placed.push((piece, false));
                 continue;
             };
             let is_in_place = self.is_overwritable(task, inode, extent)?;
+            if is_in_place {
+                self.remember(inode, extent.blocks.start);
+            }
             let is_cow = inode.has_datacow() && !matches!(extent.state, ExtentState::Unwritten);
             if is_in_place || is_cow || extent.blocks.len() == 1 {
                 placed.push((piece, is_in_place));
@@ -398,6 +438,9 @@ impl Fs {
             note,
             Box::new(move |outcome| {
                 ended.end_io(outcome.is_ok()); // IO_DONE
+                if fs.has_fast_fsync() {
+                    ended.inode.ordered_end.wake_all();
+                }
                 fs.queue_completion(ended);
             }),
         )?;

@@ -1,0 +1,227 @@
+//! What direct IO, readers and writeback did before the rules of races.md §7: the steps that
+//! several historical defects have in common.
+//!
+//! Promises: without defects every function here says what the clean protocol does. It must never
+//! be needed to understand that.
+
+use super::direct::Iocb;
+use super::read::{Digests, Readable};
+use crate::classes::kind;
+use crate::defects::Defect;
+use crate::error::Result;
+use crate::fs::Fs;
+use crate::inode::Inode;
+use crate::inode::extents::{Extent, ExtentState};
+use crate::inode::ordered::OrderedExtent;
+use crate::inode::span::{Blocks, Span};
+use crate::store::ExtentKind;
+use crate::types::{BLOCK_BYTES, Run};
+use machine::{Access, Block, Guard, Mode, Object, Site, Task};
+use std::rc::Rc;
+
+static COUNT: Site = Site::new("dread.count");
+
+impl Fs {
+    /// Whether a direct write gives the mapping lock back once pages are evicted.
+    pub(super) fn unlocks_mapping_early(&self) -> bool {
+        let defects = self.defects();
+        defects.has(Defect::DioWriteNoPostInvalidate)
+            || defects.has(Defect::UnalignedDioZeroRace)
+            || self.unlocks_at_submission()
+    }
+
+    /// Whether direct writes within the file exclude nobody who reads, and dedupe is one of these.
+    pub(super) fn shares_overwrites(&self) -> bool {
+        self.defects().has(Defect::DedupeSrcIolockShared)
+            || self.defects().has(Defect::DedupeNoMappingRecheck)
+    }
+
+    /// Whether a direct write gives its locks back when it is submitted, not when it is complete.
+    pub(super) fn unlocks_at_submission(&self) -> bool {
+        self.defects().has(Defect::DedupeDioWaitMissing)
+            || self.defects().has(Defect::IsizeBeforeDioComplete)
+    }
+
+    /// Whether readers of a direct write in flight see what was there before, and do not wait.
+    fn reads_behind(&self) -> bool {
+        self.defects().has(Defect::IsizeBeforeDioComplete)
+            || self.defects().has(Defect::DioCompletesBeforeConversion)
+    }
+
+    /// DWRITE.1: RL W, or R for those that exclude nobody.
+    pub(super) fn lock_direct(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Guard> {
+        let is_unaligned = !is_whole(span) && self.defects().has(Defect::UnalignedDioZeroRace);
+        if span.end <= inode.size() && (is_unaligned || self.shares_overwrites()) {
+            return Ok(inode.rl.lock(task, span.lock_range(), Mode::Read)?);
+        }
+        self.lock_write(task, inode, span)
+    }
+
+    /// Takes clean pages of a range out of the cache, as far as that can be done without a lock.
+    pub(super) fn drop_clean(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+    ) -> Result<Option<Guard>> {
+        self.flush_range(task, inode, blocks.bytes())?;
+        self.zap(task, inode, blocks)?;
+        self.reclaim_pages(task, inode, blocks, usize::MAX)?;
+        Ok(None)
+    }
+
+    /// TX and EXT W with nothing of `blocks` in flight: at once, unless locks are given back early.
+    pub(super) fn join_settled<T>(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+        join: impl Fn() -> Result<T>,
+    ) -> Result<(T, Guard)> {
+        loop {
+            let handle = join()?;
+            let ext = self.write_extents(task, inode)?;
+            let is_settled =
+                self.defects().is_empty() || inode.ordered.borrow().first_in(blocks).is_none();
+            if is_settled {
+                return Ok((handle, ext));
+            }
+            drop(ext);
+            drop(handle);
+            self.wait_ordered(task, inode, blocks)?;
+        }
+    }
+
+    /// The lock under which a pair is published, against fsync (step D5.9 of races.md §1.a.3).
+    pub(super) fn lock_pair(&self, task: &Task, inode: &Inode) -> Result<Option<Guard>> {
+        let has_sem = self.defects().has(Defect::FsyncWaitsUnderDioSem);
+        Ok(has_sem.then(|| inode.dio_sem.read(task)).transpose()?)
+    }
+
+    /// Whether a direct write goes through the page cache for its own sake.
+    pub(super) fn prefers_cache(&self, span: Span) -> bool {
+        self.defects().has(Defect::DioFallbackNoFlush) && !is_whole(span)
+    }
+
+    /// The kind of a block that is allocated before there are data.
+    pub(super) fn kind_of_new(&self, inode: &Inode) -> ExtentKind {
+        let trusts_count = self.trusts_count() && inode.direct_reads.get() == 0;
+        if trusts_count || self.defects().has(Defect::MkwriteAllocWritten) {
+            return ExtentKind::Written;
+        }
+        ExtentKind::Unwritten
+    }
+
+    /// Whether direct reads that are counted are all that allocation as Written looks at.
+    fn trusts_count(&self) -> bool {
+        self.defects().has(Defect::DioCountAfterFlush)
+            || self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
+    }
+
+    /// How many direct reads writeback counts before it locks pages.
+    pub(super) fn counted_reads(&self, inode: &Inode) -> u32 {
+        let counts = self.defects().has(Defect::DioCountCheckedBeforePageLock);
+        if counts { inode.direct_reads.get() } else { 0 }
+    }
+
+    /// Whether readers take what writeback publishes for written. `before` is the number of direct
+    /// reads before pages were locked.
+    pub(super) fn exposes_writeback(&self, inode: &Inode, before: u32) -> bool {
+        self.defects().has(Defect::WritebackAllocWritten)
+            || self.trusts_count() && inode.direct_reads.get() == 0
+            || self.defects().has(Defect::DioCountCheckedBeforePageLock) && before == 0
+    }
+
+    /// i_dio_count of a direct read, raised before its flush or after it.
+    pub(super) fn count_read(&self, task: &Task, iocb: &Iocb, is_flushed: bool) -> Result<()> {
+        let counts = match is_flushed {
+            true => self.defects().has(Defect::DioCountAfterFlush),
+            false => {
+                self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
+                    || self.defects().has(Defect::DioCountCheckedBeforePageLock)
+            }
+        };
+        if counts {
+            task.site(&COUNT, Object::new(kind::INODE, iocb.inode().ino.0, 5), Access::Write)?;
+            iocb.count();
+        }
+        Ok(())
+    }
+
+    /// Where writeback believes that the file has a block, as it was when it last looked.
+    pub(super) fn remembered(&self, inode: &Inode, blocks: Blocks) -> Option<Extent> {
+        if !self.defects().has(Defect::StaleCachedMapping) {
+            return None;
+        }
+        let held = inode.last_mapping.borrow();
+        let extent = held.as_ref().filter(|it| it.blocks.intersection(blocks) == blocks)?;
+        Some(extent.clipped(blocks))
+    }
+
+    /// Writeback looked, and found blocks to write to.
+    pub(super) fn remember(&self, inode: &Inode, index: u64) {
+        if self.defects().has(Defect::StaleCachedMapping) {
+            *inode.last_mapping.borrow_mut() = inode.extents.borrow().at(index).cloned();
+        }
+    }
+
+    /// What a block held before the write that is in flight there.
+    pub(super) fn read_behind(&self, task: &Task, inode: &Inode, index: u64) -> Result<Block> {
+        let blocks = Blocks::one(index);
+        let found = inode.extents.borrow().at(index).map(|it| it.clipped(blocks));
+        let pending = found.as_ref().and_then(Extent::ordered);
+        let Some(ordered) = pending else { return self.read_content(task, inode, index) };
+        match before(ordered, blocks) {
+            Some(Extent { block, state: ExtentState::Written, .. }) => {
+                let (run, digests) = (Run::new(block, 1), Digests::new());
+                let mut data = self.read_run(task, &Readable { run, digests, _pin: None })?;
+                Ok(data.pop().unwrap_or_else(Block::zero))
+            }
+            _ => Ok(Block::zero()),
+        }
+    }
+
+    /// What readers take the start of `blocks` for: what the extent map says, or less.
+    pub(super) fn as_seen(&self, found: Option<Extent>, blocks: Blocks) -> Option<Extent> {
+        let extent = found?;
+        let ExtentState::Pending(ordered) = &extent.state else { return Some(extent) };
+        if ordered.is_exposed() {
+            return Some(Extent { state: ExtentState::Written, ..extent });
+        }
+        if ordered.direct && self.reads_behind() {
+            return before(ordered, blocks);
+        }
+        Some(extent)
+    }
+
+    /// The size that a direct write brings, before its data are there.
+    pub(super) fn grow_early(&self, iocb: &Iocb, inode: &Inode) {
+        if self.defects().has(Defect::IsizeBeforeDioComplete) {
+            inode.grow(iocb.span().end, iocb.span());
+        }
+    }
+
+    /// The size that a synchronous direct write brings, after it was made durable.
+    pub(super) fn grow_late(&self, task: &Task, iocb: &Iocb) -> Result<()> {
+        if !self.defects().has(Defect::OsyncDioIsizeAfterSync) {
+            return Ok(());
+        }
+        let inode = iocb.inode();
+        let handle = self.join_for(task, 1)?;
+        let _ext = self.write_extents(task, inode)?;
+        inode.grow(iocb.prefix_end(), iocb.span());
+        inode.raise_disk_size();
+        self.write_item(task, &handle, inode).inspect_err(|_| self.abort())
+    }
+}
+
+/// What stood at the start of `blocks` before a write in flight.
+fn before(ordered: &OrderedExtent, blocks: Blocks) -> Option<Extent> {
+    let replaced = ordered.replaced.borrow();
+    let held = replaced.iter().find(|held| held.blocks.contains(blocks.start))?;
+    Some(held.clipped(Blocks::new(blocks.start, blocks.end.min(held.blocks.end))))
+}
+
+fn is_whole(span: Span) -> bool {
+    span.start.is_multiple_of(BLOCK_BYTES) && span.end.is_multiple_of(BLOCK_BYTES)
+}
