@@ -244,6 +244,9 @@ fn worker(
                 if let Some(finding) = shown.finding {
                     let finding = first_of_kind(&mut session, finding, &mut known, options);
                     drop(sender.send(News::Found { index, finding: Box::new(finding) }));
+                    if options.stop_at_first {
+                        break;
+                    }
                 }
             }
         }
