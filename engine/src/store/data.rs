@@ -50,13 +50,14 @@ impl Store {
     }
 
     /// Promises what the trees may grow by when so many neighbouring blocks become written that
-    /// were not, checksums and a cut extent included: out of what is kept for deletions, if there
-    /// is no more.
+    /// were not, checksums and a cut extent included: out of what is kept for that, if there is no
+    /// more. Not out of what is kept for deletions, as a tree that has grown does not shrink before
+    /// something is deleted.
     ///
     /// # Errors
     /// `NoSpace`.
     pub fn reserve_growth(&self, data_blocks: u64) -> Result<Reserve> {
-        self.space.reserve(self.metadata_for(data_blocks + 1), Urgency::Freeing)
+        self.space.reserve(self.metadata_for(data_blocks + 1), Urgency::Growing)
     }
 
     /// Blocks of tree nodes that this many data blocks may add, beyond the copies that any change
@@ -236,6 +237,6 @@ impl Store {
     /// and as many as a completion does.
     pub(super) fn keep_for_deletions(&self) {
         let deletion: u64 = self.trees.iter().map(BTree::blocks_per_change).sum();
-        self.space.keep(deletion + GROWTH_BLOCKS, self.completion_blocks(1));
+        self.space.keep(deletion, self.completion_blocks(1), GROWTH_BLOCKS);
     }
 }

@@ -89,6 +89,8 @@ struct State {
     kept: u64,
     /// Of these, what only completions may use.
     kept_for_completions: u64,
+    /// Of these, what trees may grow by without being asked to.
+    kept_for_growth: u64,
 }
 
 /// A block of the free-space map itself.
@@ -104,6 +106,8 @@ enum Part {
 pub(crate) enum Urgency {
     /// It can be refused.
     Ordinary,
+    /// It has its blocks already, and only trees will grow: it may use what is kept for that.
+    Growing,
     /// It frees space: it may use what is kept, but for the part of completions.
     Freeing,
     /// It cannot be refused any more: it may use all.
@@ -197,6 +201,7 @@ impl Space {
             irrevocable: 0,
             kept: 0,
             kept_for_completions: 0,
+            kept_for_growth: 0,
         };
         let lock = Mutex::new(machine, &ALLOC, (0, 0));
         Rc::new(Space { blocks, policy, lock, state: RefCell::new(state) })
@@ -222,10 +227,12 @@ impl Space {
         self.state.borrow().available(urgency)
     }
 
-    /// Keeps this many blocks for deletions, and this many more for completions.
-    pub(crate) fn keep(&self, deletions: u64, completions: u64) {
+    /// Keeps this many blocks for deletions, this many more for completions, and this many more
+    /// for the growth of trees.
+    pub(crate) fn keep(&self, deletions: u64, completions: u64, growth: u64) {
         let mut state = self.state.borrow_mut();
-        (state.kept, state.kept_for_completions) = (deletions + completions, completions);
+        state.kept = deletions + completions + growth;
+        (state.kept_for_completions, state.kept_for_growth) = (completions, growth);
     }
 
     /// Whether a commit would write bitmaps.
@@ -433,6 +440,7 @@ impl State {
     fn available(&self, urgency: Urgency) -> u64 {
         let aside = match urgency {
             Urgency::Ordinary => self.kept.max(self.promised),
+            Urgency::Growing => (self.kept - self.kept_for_growth).max(self.promised),
             Urgency::Freeing => self.kept_for_completions.max(self.promised),
             Urgency::Completion => self.promised,
         };
