@@ -442,8 +442,10 @@ impl Fs {
         }
         self.fill_locked(task, inode, &page)?;
         let (within, len) = part_of(span, index);
-        page.change(|bytes| bytes[within..within + len].fill(0));
-        page.mark_unsaved();
+        if !is_zero(&page, within, len) {
+            page.change(|bytes| bytes[within..within + len].fill(0));
+            page.mark_unsaved();
+        }
         Ok(())
     }
 
@@ -456,15 +458,13 @@ impl Fs {
         reserve: Reserve,
     ) -> Result<()> {
         let (within, len) = part_of(span, page.index());
-        let is_zero =
-            |page: &Page| page.data().bytes()[within..within + len].iter().all(|b| *b == 0);
-        if is_zero(page) && !page.is_unsaved() {
+        if is_zero(page, within, len) && !page.is_unsaved() {
             return Ok(());
         }
         self.wait_stable(task, inode, page)?;
         let zero = || page.change(|bytes| bytes[within..within + len].fill(0));
         let _dirtied = self.dirty_page(task, inode, page, Some(reserve), zero)?;
-        debug_assert!(is_zero(page) && page.is_dirty());
+        debug_assert!(is_zero(page, within, len) && page.is_dirty());
         Ok(())
     }
 
@@ -495,6 +495,11 @@ pub(crate) fn write_span(offset: u64, len: usize) -> Result<Span> {
 /// The start of the block of a byte.
 pub(crate) const fn floor(offset: u64) -> u64 {
     offset / BLOCK_BYTES * BLOCK_BYTES
+}
+
+/// Whether bytes of a page are zero.
+fn is_zero(page: &Page, within: usize, len: usize) -> bool {
+    page.data().bytes()[within..within + len].iter().all(|byte| *byte == 0)
 }
 
 /// Copies into a locked page. No scheduling point.
