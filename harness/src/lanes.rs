@@ -1,48 +1,82 @@
 //! The executed steps of the last execution, one column for each task, the disk last.
 
 use crate::session::Session;
-use machine::{Actor, Step, StepKind};
+use machine::{Access, Actor, Machine, Moment, Step, StepKind};
 
 /// Columns are this wide.
 const WIDTH: usize = 26;
 
-/// The lines of the picture.
-pub fn lines(session: &Session) -> Vec<String> {
+/// Which steps are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// From the end of the setup to the cut, or to the end if there is none.
+    Race {
+        /// The event after which the concurrent tasks started.
+        setup_end: Moment,
+        /// The last event before the cut.
+        cut: Option<Moment>,
+    },
+    /// All of them.
+    All,
+}
+
+impl Window {
+    fn shows(self, moment: Moment) -> bool {
+        match self {
+            Window::Race { setup_end, cut } => {
+                moment > setup_end && cut.is_none_or(|cut| moment <= cut)
+            }
+            Window::All => true,
+        }
+    }
+}
+
+/// The lines of the picture. Tasks that do nothing in the window have no column.
+pub fn lines(session: &Session, window: Window) -> Vec<String> {
     let executor = session.executor();
     let names = executor.task_names();
     let trace = executor.machine().trace();
-    let mut lines = vec![header(names)];
-    for step in trace.iter() {
-        lines.push(line(step, names, session));
+    let shown: Vec<&Step> = trace.iter().filter(|step| window.shows(step.moment)).collect();
+    let lane = |step: &Step| match (step.actor, step.what) {
+        (Actor::Task(id), StepKind::Event(_)) => usize::from(id.0),
+        _ => names.len(),
+    };
+    let mut lanes: Vec<usize> = shown.iter().map(|step| lane(step)).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    let titles = lanes.iter().map(|&lane| names.get(lane).map_or("disk", String::as_str));
+    let mut header = format!("{:>6} ", "event");
+    titles.for_each(|title| header.push_str(&format!("{title:<WIDTH$}")));
+    let mut lines = vec![header.trim_end().to_string()];
+    for step in shown {
+        let column = lanes.binary_search(&lane(step)).unwrap_or(0);
+        let mut line = format!("{:>6} ", step.moment.0);
+        line.extend(std::iter::repeat_n(' ', column * WIDTH));
+        line.push_str(&text(step, executor.machine()));
+        lines.push(line);
     }
     lines
 }
 
-fn header(names: &[String]) -> String {
-    let mut line = format!("{:>6} ", "event");
-    for name in names.iter().map(String::as_str).chain(["disk"]) {
-        line.push_str(&format!("{name:<WIDTH$}"));
-    }
-    line.trim_end().to_string()
-}
-
-fn line(step: &Step, names: &[String], session: &Session) -> String {
-    let (column, text) = match (step.actor, step.what) {
-        (Actor::Task(id), StepKind::Event(event)) => {
-            let object = event.object;
-            let text = format!("{} {}:{}", event.site.name(), object.a, object.b);
-            (usize::from(id.0), text)
-        }
+fn text(step: &Step, machine: &Machine) -> String {
+    match (step.actor, step.what) {
         (_, StepKind::Complete(id)) => {
-            let machine = session.executor().machine();
             let disk = machine.disk();
             let what = disk.log().get(id).map_or("request", |logged| logged.note.what);
-            (names.len(), format!("done #{} {what}", id.0))
+            format!("done #{} {what}", id.0)
         }
-        (Actor::Device, StepKind::Event(event)) => (names.len(), event.site.name().to_string()),
-    };
-    let mut line = format!("{:>6} ", step.moment.0);
-    line.extend(std::iter::repeat_n(' ', column * WIDTH));
-    line.push_str(&text);
-    line
+        (Actor::Device, StepKind::Event(event)) => event.site.name().to_string(),
+        (Actor::Task(_), StepKind::Event(event)) => {
+            let object = event.object;
+            let lock = match event.access {
+                Access::Acquire => machine.lock_name(object.kind),
+                _ => None,
+            };
+            let what = lock.map_or(event.site.name().to_string(), |lock| format!("+{lock}"));
+            match object.b {
+                u64::MAX => format!("{what} {}", object.a),
+                _ => format!("{what} {}:{}", object.a, object.b),
+            }
+        }
+    }
 }

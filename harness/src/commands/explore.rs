@@ -3,6 +3,7 @@
 use super::{Exit, Failure, bar, interruptible, print_json, read_program, say};
 use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
+use crate::lanes::{self, Window};
 use crate::session::Session;
 use clap::Args;
 use serde::Serialize;
@@ -23,7 +24,8 @@ pub struct Arguments {
     /// Schedules at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     schedules: u64,
-    /// Print the steps of the violation, one lane for each task.
+    /// Print the steps of the violation from the end of the setup to the cut, one lane for each
+    /// task.
     #[arg(long)]
     trace: bool,
     /// Write the violation to this folder.
@@ -78,8 +80,10 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         print_text(&document, &explored);
         if let Some(finding) = explored.finding.as_ref().filter(|_| arguments.trace) {
             let program = Rc::new(finding.program.clone());
-            session.replay(&program).map_err(Failure::Input)?;
-            crate::lanes::lines(&session).iter().for_each(|line| say(line));
+            let shown = session.replay(&program).map_err(Failure::Input)?;
+            let cut = program.cut.as_ref().map(crate::finding::moment);
+            let window = Window::Race { setup_end: shown.executed.setup_end, cut };
+            lanes::lines(&session, window).iter().for_each(|line| say(line));
         }
     }
     let fine = document.verdict == "unreachable";

@@ -1,6 +1,7 @@
 //! `powerfail replay`: program files as they say.
 
 use super::{Exit, Failure, print_json, program_files, read_program, say};
+use crate::lanes::{self, Window};
 use crate::replay::{self, Replayed};
 use crate::session::Session;
 use clap::Args;
@@ -47,7 +48,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         if !json {
             print_text(&file, &replayed);
             if arguments.trace {
-                crate::lanes::lines(&session).iter().for_each(|line| say(line));
+                lanes::lines(&session, Window::All).iter().for_each(|line| say(line));
             }
         }
         rows.push(row(file, &replayed));

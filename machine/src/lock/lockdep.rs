@@ -64,6 +64,11 @@ impl Lockdep {
         false
     }
 
+    /// The name of the first class of a rank that was acquired: what an event's kind stands for.
+    pub fn name_of(&self, rank: u8) -> Option<&'static str> {
+        self.classes.iter().find(|class| class.rank() == rank).map(|class| class.name())
+    }
+
     /// The edges seen so far, as pairs of class names, in order of class name.
     pub fn edges(&self) -> Vec<(&'static str, &'static str)> {
         let mut edges = Vec::new();
