@@ -47,6 +47,25 @@ fn every_file_asks_a_question_and_answers_it() {
 }
 
 #[test]
+fn the_page_of_the_five_races_says_of_each_program_what_the_program_says() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/races.md");
+    let page = fs::read_to_string(page).expect("the page is read");
+    let rows: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `L")?.strip_suffix(" |"))
+        .filter_map(|row| Some((row.split_once('`')?.0, row.rsplit_once(" | ")?.1)))
+        .collect();
+    for file in corpus() {
+        let text = fs::read_to_string(&file).expect("a file of the corpus is read");
+        let expected = text.lines().find_map(|line| line.strip_prefix("expect "));
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let said = rows.iter().find(|(name, _)| stem.strip_prefix('L') == Some(*name));
+        assert_eq!(said.map(|(_, verdict)| *verdict), expected, "{stem} in docs/races.md");
+    }
+    assert_eq!(rows.len(), corpus().len(), "rows of docs/races.md, and programs");
+}
+
+#[test]
 fn what_is_exhausted_is_as_expected() {
     for name in ["L1.4-write", "L3.8-fill-under-lock", "L5.2-truncate-store"] {
         let verdict = check(&named(name), u64::MAX);

@@ -31,7 +31,14 @@ struct Inner {
     content_id: u64,
 }
 
+/// Blocks of poison that a thread keeps: 8 MiB.
+const POISON_KEPT: usize = 2048;
+
+/// A place, and its poison.
+type Poison = ((u8, u64), Block);
+
 thread_local! {
+    static POISON: RefCell<Vec<Option<Poison>>> = const { RefCell::new(Vec::new()) };
     static FREE: RefCell<Vec<Rc<Inner>>> = const { RefCell::new(Vec::new()) };
     static NEXT_CONTENT_ID: Cell<u64> = const { Cell::new(1) };
     static ZERO: Block = Block::build(|bytes| bytes.fill(0));
@@ -68,10 +75,24 @@ impl Block {
     }
 
     /// Content that names the place that it belongs to, for blocks that nobody wrote yet: the 16
-    /// bytes of [`poison_pattern`], repeated.
+    /// bytes of [`poison_pattern`], repeated. Images share it.
     pub fn poison(device: u8, block: u64) -> Block {
-        let pattern = poison_pattern(device, block);
-        Block::build(|target| fill_pattern(target, &pattern))
+        let build = || {
+            let pattern = poison_pattern(device, block);
+            Block::build(|target| fill_pattern(target, &pattern))
+        };
+        POISON.with_borrow_mut(|kept| {
+            kept.resize(POISON_KEPT, None);
+            let slot = (block as usize).wrapping_add(usize::from(device) << 10) % POISON_KEPT;
+            match &kept[slot] {
+                Some((place, content)) if *place == (device, block) => content.clone(),
+                _ => {
+                    let content = build();
+                    kept[slot] = Some(((device, block), content.clone()));
+                    content
+                }
+            }
+        })
     }
 
     /// The content whose sector `s` is the sector `s` of `sources[s]`.

@@ -176,10 +176,13 @@ impl Medium {
         if let Some(content) = memo.0.get(&block) {
             return content.clone();
         }
-        let content = match &self.written {
-            Some(written) if !written.has(block) => Block::poison(written.device, block),
-            _ => Block::from_slice(&self.bytes()[block as usize * BLOCK_BYTES..][..BLOCK_BYTES]),
-        };
+        if let Some(written) = &self.written
+            && !written.has(block)
+        {
+            return Block::poison(written.device, block);
+        }
+        let bytes = &self.bytes()[block as usize * BLOCK_BYTES..][..BLOCK_BYTES];
+        let content = Block::from_slice(bytes);
         memo.remember(block, &content);
         content
     }
