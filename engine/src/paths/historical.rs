@@ -118,10 +118,14 @@ impl Fs {
             || self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
     }
 
-    /// How many direct reads writeback counts before it locks pages.
-    pub(super) fn counted_reads(&self, inode: &Inode) -> u32 {
-        let counts = self.defects().has(Defect::DioCountCheckedBeforePageLock);
-        if counts { inode.direct_reads.get() } else { 0 }
+    /// How many direct reads writeback counts before it looks for dirty pages.
+    pub(super) fn counted_reads(&self, task: &Task, inode: &Inode) -> Result<u32> {
+        if !self.defects().has(Defect::DioCountCheckedBeforePageLock) {
+            return Ok(0);
+        }
+        let count = inode.direct_reads.get();
+        task.site(&COUNT, Object::new(kind::INODE, inode.ino.0, 5), Access::Read)?;
+        Ok(count)
     }
 
     /// Whether readers take what writeback publishes for written. `before` is the number of direct

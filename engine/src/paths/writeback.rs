@@ -160,10 +160,11 @@ impl Fs {
         blocks: Blocks,
         effort: Effort,
     ) -> Result<()> {
+        let direct_reads = self.counted_reads(task, inode)?;
         let mut rest = blocks;
         while let Some(index) = inode.pages.first_dirty(rest) {
             rest = Blocks::new(index, blocks.end);
-            let batch = self.gather(task, inode, rest, effort)?; // WB.1
+            let batch = self.gather(task, inode, rest, effort, direct_reads)?; // WB.1
             rest.start = index + batch.pages.len().max(1) as u64;
             if !batch.pages.is_empty() {
                 self.write_batch(task, inode, batch)?;
@@ -180,8 +181,8 @@ impl Fs {
         inode: &Rc<Inode>,
         blocks: Blocks,
         effort: Effort,
+        direct_reads: u32,
     ) -> Result<Batch> {
-        let direct_reads = self.counted_reads(inode);
         let mut batch = Batch { pages: SmallVec::new(), contents: SmallVec::new(), direct_reads };
         for index in blocks.iter().take(BATCH_MAX) {
             let Some(page) = inode.pages.find(index).filter(|page| page.is_dirty()) else { break };
