@@ -91,9 +91,13 @@ fn judging(seconds: f64, seed: u64, figures: &mut Figures) -> Result<(), String>
     while clock.seconds() < seconds {
         let program = Rc::new(campaign::program(seed, count, &[]));
         let executed = executor.execute(&mut images, &program, Manner::default())?;
-        let mut dice = Dice::new(count);
-        totals.add(&judge.judge(&executor, &executed, &program, &plan, &mut dice).0);
         count += 1;
+        let plan = campaign::plan(seed, count - 1, &plan);
+        if plan.cuts_max == 0 {
+            continue;
+        }
+        let mut dice = Dice::new(count - 1);
+        totals.add(&judge.judge(&executor, &executed, &program, &plan, &mut dice).0);
     }
     let spent = clock.seconds();
     figures.crash_states_per_second = totals.crash_states as f64 / spent;

@@ -119,6 +119,9 @@ enum News {
     Coverage(Box<Coverage>),
 }
 
+/// Of so many programs one is cut.
+const CUT_ONE_OF: u64 = 4;
+
 /// Programs after which a worker tells what it did.
 const BATCH: u64 = 32;
 
@@ -129,6 +132,13 @@ pub fn program(seed: u64, index: u64, defects: &[String]) -> Program {
     let mut program = program::generate(&mut dice, &mask);
     program.defects = defects.to_vec();
     program
+}
+
+/// What is done with the program of an index: cutting one takes ten times as long as executing it,
+/// and much shows while it runs.
+pub fn plan(seed: u64, index: u64, plan: &Plan) -> Plan {
+    let is_cut = mix(seed ^ 0x00c0_ffee, index).is_multiple_of(CUT_ONE_OF);
+    if is_cut { *plan } else { Plan { cuts_max: 0, ..*plan } }
 }
 
 /// A seed for the index: neighbours share nothing (the finalizer of SplitMix64).
@@ -232,7 +242,8 @@ fn worker(
             break;
         }
         let program = Rc::new(program(options.seed, index, &options.defects));
-        let shown = session.run(&program, &options.plan, mix(options.seed, !index));
+        let plan = plan(options.seed, index, &options.plan);
+        let shown = session.run(&program, &plan, mix(options.seed, !index));
         match shown {
             Err(reason) => drop(sender.send(News::Refused(reason))),
             Ok(shown) => {

@@ -6,7 +6,7 @@
 
 use crate::execution::{Executed, Executor};
 use crate::program::Program;
-use crate::recovery::{Depth, Recovered, Recoverer};
+use crate::recovery::{Depth, Recovered, Recoverer, Share};
 use crate::verdict::{Phase, Wrong};
 use machine::Moment;
 use machine::choosers::Dice;
@@ -27,11 +27,17 @@ pub struct Plan {
     pub in_setup: bool,
 }
 
+/// Of so many recovered states a campaign uses and empties one, and cuts its recovery: these take
+/// two thirds of the time of a recovery that does both.
+const DEEP_ONE_OF: u32 = 3;
+
 impl Plan {
     /// What a campaign does with each program.
     pub fn campaign() -> Plan {
         let limits = Limits { exhaustive: 24, sampled: 6, torn: TornPolicy::Few };
-        Plan { cuts_max: 64, limits, depth: Depth::FULL, in_setup: true }
+        let often = Share::OneOf(DEEP_ONE_OF);
+        let depth = Depth { usable: often, inner_cuts: often, ..Depth::FULL };
+        Plan { cuts_max: 64, limits, depth, in_setup: true }
     }
 
     /// Every cut and every class of states, up to a bound that small programs do not reach.
@@ -101,6 +107,7 @@ impl Judge {
     ) -> (Totals, Option<CutFound>) {
         let before = self.recoverer.recoveries;
         let mut totals = Totals::default();
+        self.recoverer.salt = u64::from(dice.below(u32::MAX));
         self.explorer.begin(executor.machine().disk().log());
         let cuts = moments(executor, executed, plan, dice);
         let mut found = None;

@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Images kept at most; the oldest goes first. A campaign draws from about five hundred
-/// combinations; an image takes some 40 KiB, as only what is not poison takes memory.
-const IMAGES_MAX: usize = 512;
+/// Images kept at most; the oldest goes first. A campaign draws from 768 combinations; an image
+/// takes some 40 KiB, as only what is not poison takes memory.
+const IMAGES_MAX: usize = 1024;
 
 /// A new, empty image.
 pub struct Base {

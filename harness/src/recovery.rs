@@ -35,14 +35,36 @@ pub struct Depth {
     /// The full check of the image.
     pub check: bool,
     /// New operations, deletion of everything, the leak check.
-    pub usable: bool,
+    pub usable: Share,
     /// Cuts inside recovery.
-    pub inner_cuts: bool,
+    pub inner_cuts: Share,
 }
 
 impl Depth {
     /// Everything.
-    pub const FULL: Depth = Depth { check: true, usable: true, inner_cuts: true };
+    pub const FULL: Depth = Depth { check: true, usable: Share::Always, inner_cuts: Share::Always };
+}
+
+/// With how many of the recovered states something is done. Which ones depends on what they show,
+/// so that states that recovery cannot tell apart are treated alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// With none.
+    Never,
+    /// With one of so many.
+    OneOf(u32),
+    /// With all.
+    Always,
+}
+
+impl Share {
+    fn is_due(self, drawn: u64) -> bool {
+        match self {
+            Share::Never => false,
+            Share::OneOf(count) => drawn.is_multiple_of(u64::from(count)),
+            Share::Always => true,
+        }
+    }
 }
 
 /// What a recovery showed.
@@ -62,13 +84,15 @@ pub struct Recoverer {
     inner: Explorer<Recovered>,
     /// Recoveries run, those inside recovery included.
     pub recoveries: u64,
+    /// Draws, together with what a state shows, with which states more is done.
+    pub salt: u64,
 }
 
 impl Default for Recoverer {
     fn default() -> Self {
         let chooser = Box::new(RoundRobin);
         let machine = Machine::new(Config::default(), machine::io::no_disk(), chooser);
-        Recoverer { machine, inner: Explorer::new(), recoveries: 0 }
+        Recoverer { machine, inner: Explorer::new(), recoveries: 0, salt: 0 }
     }
 }
 
@@ -78,6 +102,7 @@ struct Session {
     target: EngineTarget,
     free_blocks: u64,
     depth: Depth,
+    salt: u64,
     result: RefCell<Recovered>,
     /// The event after which recovery proper was over.
     mounted: Cell<Moment>,
@@ -95,7 +120,8 @@ impl Recoverer {
         let (mut recovered, mounted) = self.run(state, program, base, depth);
         let wrote = mounted > Moment(0)
             && self.machine.disk().log().cuts().first().is_some_and(|first| *first <= mounted);
-        if depth.inner_cuts && wrote && recovered.wrong.is_none() {
+        let is_due = || depth.inner_cuts.is_due(recovered.seen.hash(self.salt));
+        if wrote && recovered.wrong.is_none() && is_due() {
             self.cut_inside(program, base, mounted, &mut recovered);
         }
         recovered
@@ -116,7 +142,7 @@ impl Recoverer {
         let default = machine::disk::Strategy::Newest;
         let again = CrashState::with_selection(history, inner, selection, default);
         let (second, _) =
-            self.run(&again, program, base, Depth { inner_cuts: false, ..Depth::FULL });
+            self.run(&again, program, base, Depth { inner_cuts: Share::Never, ..Depth::FULL });
         match compare(&first, &second, inner) {
             Some(wrong) => Recovered { wrong: Some(wrong), ..second },
             None => second,
@@ -141,6 +167,7 @@ impl Recoverer {
             target: EngineTarget::new(options, defects, crate::execution::promises(program)),
             free_blocks: base.free_blocks,
             depth,
+            salt: self.salt,
             result: RefCell::default(),
             mounted: Cell::new(Moment(0)),
         });
@@ -178,7 +205,7 @@ impl Recoverer {
             self.machine.disk().log().cuts().into_iter().filter(|cut| *cut <= mounted).collect();
         let stride = cuts.len().div_ceil(INNER_CUTS_MAX).max(1);
         let limits = Limits { exhaustive: 4, sampled: 0, torn: TornPolicy::None };
-        let depth = Depth { check: true, usable: false, inner_cuts: false };
+        let depth = Depth { check: true, usable: Share::Never, inner_cuts: Share::Never };
         // The last cuts first: they are those at which most has been written.
         'cuts: for cut in cuts.iter().rev().step_by(stride) {
             inner.cut(*cut, limits);
@@ -225,9 +252,10 @@ impl Session {
             self.check(task)?;
         }
         let seen = self.look(task)?;
+        let is_due = self.depth.usable.is_due(seen.hash(self.salt));
         self.result.borrow_mut().seen = seen;
         self.after(task)?;
-        if self.depth.usable {
+        if is_due {
             self.usable(task)?;
         }
         Ok(())

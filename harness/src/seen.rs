@@ -4,6 +4,8 @@ use machine::Block;
 use oracle::View;
 use oracle::content::{BlockHash, hash_block, is_filled};
 use oracle::operation::{BLOCK_BYTES, Errno, NodeId, OpId, PathId};
+use rustc_hash::FxHasher;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 /// A recovered file system as a reader saw it.
@@ -55,6 +57,19 @@ impl Seen {
             Some(Err(errno)) => Err(*errno),
             None => Ok(None),
         }
+    }
+
+    /// A number drawn from all that it shows.
+    pub fn hash(&self, salt: u64) -> u64 {
+        let mut hasher = FxHasher::default();
+        hasher.write_u64(salt);
+        for file in &self.files {
+            (file.path, file.size, file.nlink).hash(&mut hasher);
+            let blocks = 0..file.blocks.len() as u64;
+            blocks.for_each(|block| self.block_hash(file.path, block).hash(&mut hasher));
+        }
+        self.nodes.hash(&mut hasher);
+        hasher.finish() >> 20
     }
 
     /// Whether two states show the same to every reader.
