@@ -51,7 +51,11 @@ fn faults<S: Source>(source: &mut S, program: &mut Program) {
         .map(|(index, _)| (first + index + 1) as u16)
         .collect();
     for _ in 0..source.pick(&[1, 1, 2]) {
-        let direction = source.pick(&[Direction::Write, Direction::Write, Direction::Read]);
+        let mut direction = source.pick(&[Direction::Write, Direction::Write, Direction::Read]);
+        if program.image.buffers > 0 && source.chance(1, 2) {
+            // What is not in memory, as its read failed, is a state of buffers only.
+            direction = Direction::Read;
+        }
         let of_one = !candidates.is_empty() && source.chance(2, 3);
         let (nth, op) = match of_one {
             true => (source.pick(&[1, 1, 1, 2, 3]), Some(OpId(source.pick(&candidates)))),

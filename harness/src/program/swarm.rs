@@ -83,7 +83,7 @@ impl SwarmMask {
         let tasks = source.pick(&[3, 3, 3, 3, 3, 2, 2, 4]);
         let paths = source.pick(&[1, 1, 2, 2, 3, 3]);
         let faults = source.chance(1, 6);
-        let nodes = source.chance(1, 8);
+        let nodes = source.chance(1, 6);
         if source.chance(1, 8) {
             let mut mask = SwarmMask { tasks, paths, faults, nodes, ..SwarmMask::everything() };
             mask.settle_nodes(source);

@@ -177,7 +177,7 @@ table! {
     NodeWrite "node" [Word("write")] 6 "Write dirty bare nodes and wait; promises nothing.";
     NodeReclaim "node" [Word("reclaim"), Node] 9
         "Drop a bare node from memory if nobody uses it; promises nothing.";
-    NodeNew "node" [Word("new"), Node] 3
+    NodeNew "node" [Word("new"), Node] 7
         "Give the block of a bare node up and take it into use again, with another version.";
 }
 
