@@ -49,6 +49,7 @@ impl Fs {
         self.wait_ordered(task, inode, all)?; // TRUNCATE.5
         self.drop_behind(task, inode, Ending::Deleted, None)?; // TRUNCATE.6
         self.inodes().remove(inode.ino);
+        inode.abandon(); // Mappings that were never unmapped lead back to it.
         Ok(())
     }
 
