@@ -5,6 +5,7 @@
 //! file replays it, and that `DEDUP_TOKEN` names the bug, so that libFuzzer's own minimizer does
 //! not drift to another. It must never know what is wrong and why: the session does.
 
+use super::feedback::INTERLEAVINGS;
 use super::summary::Summary;
 use crate::cuts::Plan;
 use crate::finding::Finding;
@@ -23,6 +24,9 @@ pub const FINDINGS: &str = "POWERFAIL_FINDINGS";
 /// Names defects that are switched on in every program, separated by commas.
 pub const DEFECTS: &str = "POWERFAIL_DEFECTS";
 
+/// Set to `off`, interleavings are not shown to libFuzzer: what they are worth is measured so.
+pub const INTERLEAVING_COUNTERS: &str = "POWERFAIL_INTERLEAVING_COUNTERS";
+
 /// Executions that minimizing may cost: the time limit of libFuzzer is near.
 const EFFORT: Effort = Effort { candidates: 400, schedules: 4 };
 
@@ -34,6 +38,8 @@ pub struct PowerCut {
     defects: Vec<String>,
     folder: Option<PathBuf>,
     summary: Summary,
+    /// The first feature that is shown to libFuzzer: those of interleavings come first.
+    first_shown: u16,
 }
 
 impl PowerCut {
@@ -46,6 +52,7 @@ impl PowerCut {
             defects,
             folder,
             summary: Summary::default(),
+            first_shown: 0,
         }
     }
 
@@ -53,10 +60,14 @@ impl PowerCut {
     fn from_environment() -> PowerCut {
         let defects = std::env::var(DEFECTS).unwrap_or_default();
         let names = defects.split(',').map(str::trim).filter(|name| !name.is_empty());
-        PowerCut::new(
+        let mut target = PowerCut::new(
             names.map(str::to_string).collect(),
             std::env::var_os(FINDINGS).map(PathBuf::from),
-        )
+        );
+        if std::env::var_os(INTERLEAVING_COUNTERS).is_some_and(|value| value == "off") {
+            target.first_shown = INTERLEAVINGS as u16;
+        }
+        target
     }
 
     /// What has been done.
@@ -85,6 +96,12 @@ impl PowerCut {
         self.summary.operations += shown.executed.operations;
         self.summary.decisions += shown.executed.decisions;
         self.summary.totals.add(&shown.totals);
+        let first = self.first_shown;
+        let show = |feature| {
+            if feature >= first {
+                show(feature)
+            }
+        };
         self.summary.seen.collect_with(self.session.executor(), &program, &shown, show);
         shown.finding
     }
