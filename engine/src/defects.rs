@@ -214,6 +214,12 @@ defects! {
         breaks: "A page filled beside a fallback of direct IO or a dedupe shows old content.",
         source: "Linux 730633f0b7f9; litmus L5.5.",
     }
+    ReadaheadUnlocked {
+        name: "readahead-unlocked", family: PunchFault,
+        change: "Readahead brings pages in without the mapping lock.",
+        breaks: "A page that comes between eviction and the end of its extents shows old content.",
+        source: "Linux 730633f0b7f9, d4f5258eae7b; litmus L5.5.",
+    }
     ReadHoldsInvalidateOverCopy {
         name: "read-holds-invalidate-over-copy", family: PunchFault,
         change: "A read keeps the mapping lock while it copies to the user.",

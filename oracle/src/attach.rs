@@ -332,6 +332,7 @@ pub(crate) fn acting_path(op: &Op) -> Option<PathId> {
         | Op::FsyncRange { path, .. }
         | Op::Writeback { path }
         | Op::Reclaim { path }
+        | Op::Readahead { path, .. }
         | Op::Holes { path }
         | Op::Stat { path } => Some(path),
         Op::Clone { target, .. } | Op::Dedupe { target, .. } => Some(target),

@@ -374,6 +374,7 @@ fn allocates(op: &Op) -> bool {
             | Op::Mmap { .. }
             | Op::Munmap { .. }
             | Op::Reclaim { .. }
+            | Op::Readahead { .. }
             | Op::Holes { .. }
             | Op::Stat { .. }
             | Op::List

@@ -53,6 +53,7 @@ pub(crate) fn describe(op: &Op, id: OpId) -> String {
         Op::Writeback { .. } => "wb",
         Op::Commit => "commit",
         Op::Reclaim { .. } => "reclaim",
+        Op::Readahead { .. } => "readahead",
         Op::Holes { .. } => "holes",
         Op::Stat { .. } => "stat",
         Op::List => "list",

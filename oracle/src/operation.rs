@@ -156,6 +156,8 @@ pub enum Operation {
     Commit,
     /// Drop clean cached pages, extent maps and buffers of a file (promises nothing).
     Reclaim { path: PathId },
+    /// `readahead`, as `POSIX_FADV_WILLNEED`: begin to read a range (promises nothing).
+    Readahead { path: PathId, span: Span },
     /// `fiemap`/`SEEK_DATA`: the map of data and holes of a file at block grain.
     Holes { path: PathId },
     /// `stat`: size, link count.

@@ -20,6 +20,7 @@ pub mod nodes;
 pub mod orphans;
 pub mod punch;
 pub mod read;
+mod readahead;
 pub mod reclaim;
 pub mod remap;
 pub mod truncate;

@@ -329,7 +329,7 @@ impl<'a, S: Source> Writer<'a, S> {
             _ if kind.is_of_nodes() => true,
             Kind::Reap => self.in_flight[task % limits::TASKS_MAX],
             Kind::Dedupe => self.has_equal_ranges(),
-            Kind::Read | Kind::DirectRead | Kind::AsyncRead | Kind::Clone => {
+            Kind::Read | Kind::Readahead | Kind::DirectRead | Kind::AsyncRead | Kind::Clone => {
                 files.any(|file| file.exists && file.size > 0)
             }
             _ if kind.shape().has(Arg::Path) => {

@@ -179,11 +179,13 @@ table! {
         "Drop a bare node from memory if nobody uses it; promises nothing.";
     NodeNew "node" [Word("new"), Node] 3
         "Give the block of a bare node up and take it into use again, with another version.";
+    Readahead "readahead" [Path, Offset, Len] 3
+        "readahead(2): begin to read a range into the cache; promises nothing.";
 }
 
 impl Kind {
     /// The number of kinds.
-    pub const COUNT: usize = Kind::NodeNew as usize + 1;
+    pub const COUNT: usize = Kind::Readahead as usize + 1;
 
     /// The row of the table.
     pub fn shape(self) -> &'static Shape {
@@ -273,6 +275,7 @@ pub fn split(operation: &Operation) -> (Kind, Fields) {
         O::NodeWrite => (Kind::NodeWrite, E),
         O::NodeReclaim { node } => (Kind::NodeReclaim, Fields { node, ..E }),
         O::NodeNew { node } => (Kind::NodeNew, Fields { node, ..E }),
+        O::Readahead { path, span } => (Kind::Readahead, on(path, span)),
         // Programs are made by `build` alone, so an operation without a row cannot be in one.
         ref other => unreachable!("{other:?} has no row in the table of operations"),
     }
@@ -329,5 +332,6 @@ pub fn build(kind: Kind, fields: &Fields) -> Operation {
         Kind::NodeWrite => O::NodeWrite,
         Kind::NodeReclaim => O::NodeReclaim { node },
         Kind::NodeNew => O::NodeNew { node },
+        Kind::Readahead => O::Readahead { path, span },
     }
 }

@@ -443,6 +443,9 @@ impl EngineTarget {
             Operation::Reclaim { path } => {
                 self.open(worker, call, path)?.reclaim(task)?;
             }
+            Operation::Readahead { path, span } => {
+                self.open(worker, call, path)?.advise_readahead(task, of(span)?)?;
+            }
             Operation::Holes { path } => {
                 let runs = self.open(worker, call, path)?.holes(task)?;
                 let run = |(span, data): (engine::Span, bool)| HoleRun {
