@@ -274,6 +274,18 @@ defects! {
         breaks: "An entry that became writable in between outlives the lock.",
         source: "Thread 002: b must come before e; litmus L3.6.",
     }
+    RemapLayoutNotRechecked {
+        name: "remap-layout-not-rechecked", family: Remap,
+        change: "Clone and dedupe break layouts before they lock, and do not look again.",
+        breaks: "A holder that got a layout meanwhile writes to blocks that are shared by then.",
+        source: "Thread 002, step c; litmus L3.7.",
+    }
+    RemapSourceLayoutUnbroken {
+        name: "remap-source-layout-unbroken", family: Remap,
+        change: "Clone and dedupe break the layouts of the target only.",
+        breaks: "A holder goes on writing blocks of the source, which are the target's, too.",
+        source: "Linux 5d888b481e6a; thread 002, litmus L3.7.",
+    }
     RemapDstPagecacheStale {
         name: "remap-dst-pagecache-stale", family: Remap,
         change: "Clone and dedupe leave the target's pages in the cache.",

@@ -53,6 +53,8 @@ pub(crate) fn describe(op: &Op, id: OpId) -> String {
         Op::Writeback { .. } => "wb",
         Op::Commit => "commit",
         Op::Reclaim { .. } => "reclaim",
+        Op::Layout { .. } => "layout",
+        Op::LayoutWrite { .. } => "lwrite",
         Op::Readahead { .. } => "readahead",
         Op::Holes { .. } => "holes",
         Op::Stat { .. } => "stat",

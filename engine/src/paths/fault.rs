@@ -50,6 +50,9 @@ impl Fs {
         writes: bool,
     ) -> Result<()> {
         let inode = &mapping.inode;
+        if writes {
+            self.break_layouts(task, inode)?; // W-6: at most RL is held
+        }
         // FAULT.1: before MM, as a reservation may flush (W-5).
         let reserve = if writes { self.reserve_page(task, inode, index)? } else { None };
         let _mm = self.mm().lock.read(task)?; // FAULT.2
@@ -62,6 +65,9 @@ impl Fs {
         self.read_ahead_from(task, inode, index)?;
         let entry = self.entry_to_upgrade(mapping, index, writes);
         let _ml = self.lock_fault(task, inode, index, writes, entry.is_some())?; // FAULT.3
+        if writes && !inode.layouts.is_empty() {
+            return Ok(()); // W-6: looked at again under ML R; the processor tries again
+        }
         if self.is_beyond_end(task, mapping, index)? {
             return Err(Errno::EFAULT.into());
         }

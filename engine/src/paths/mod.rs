@@ -14,6 +14,7 @@ pub mod fault;
 pub mod fsync;
 mod historical;
 pub mod holes;
+pub mod layout;
 pub mod memory;
 pub mod namespace;
 pub mod nodes;
