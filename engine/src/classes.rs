@@ -15,6 +15,9 @@ pub static LOGI: LockClass = LockClass::new("LOGI", 15);
 /// The byte ranges of a file as system calls see them (§7.2).
 pub static RL: LockClass = LockClass::new("RL", 20);
 
+/// The return of layouts of a file. Whoever holds one takes ML and what is below.
+pub static LAYOUT: LockClass = LockClass::new("LAYOUT", 27);
+
 /// The address space.
 pub static MM: LockClass = LockClass::new("MM", 30);
 

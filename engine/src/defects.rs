@@ -214,6 +214,12 @@ defects! {
         breaks: "A page filled beside a fallback of direct IO or a dedupe shows old content.",
         source: "Linux 730633f0b7f9; litmus L5.5.",
     }
+    ReadaheadUnlocked {
+        name: "readahead-unlocked", family: PunchFault,
+        change: "Readahead brings pages in without the mapping lock.",
+        breaks: "A page that comes between eviction and the end of its extents shows old content.",
+        source: "Linux 730633f0b7f9, d4f5258eae7b; litmus L5.5.",
+    }
     ReadHoldsInvalidateOverCopy {
         name: "read-holds-invalidate-over-copy", family: PunchFault,
         change: "A read keeps the mapping lock while it copies to the user.",
@@ -267,6 +273,18 @@ defects! {
         change: "Clone and dedupe write dirty pages first, and take the mapping lock then.",
         breaks: "An entry that became writable in between outlives the lock.",
         source: "Thread 002: b must come before e; litmus L3.6.",
+    }
+    RemapLayoutNotRechecked {
+        name: "remap-layout-not-rechecked", family: Remap,
+        change: "Clone and dedupe break layouts before they lock, and do not look again.",
+        breaks: "A holder that got a layout meanwhile writes to blocks that are shared by then.",
+        source: "Thread 002, step c; litmus L3.7.",
+    }
+    RemapSourceLayoutUnbroken {
+        name: "remap-source-layout-unbroken", family: Remap,
+        change: "Clone and dedupe break the layouts of the target only.",
+        breaks: "A holder goes on writing blocks of the source, which are the target's, too.",
+        source: "Linux 5d888b481e6a; thread 002, litmus L3.7.",
     }
     RemapDstPagecacheStale {
         name: "remap-dst-pagecache-stale", family: Remap,

@@ -24,6 +24,9 @@ pub const LOG_TREES_MAX: u8 = 4;
 /// The greatest number of bare nodes of an image.
 pub const BARE_NODES_MAX: u8 = 8;
 
+/// The greatest number of blocks that are read ahead or mapped around a fault.
+pub const AHEAD_MAX: u64 = 16;
+
 /// What is fixed when an image is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageOptions {
@@ -159,6 +162,10 @@ pub struct MountOptions {
     pub workers: u8,
     /// Pages that the cache may hold; 0 for no bound.
     pub cache_pages: u32,
+    /// Blocks that are read behind one that a read or a fault misses.
+    pub readahead: u32,
+    /// Blocks of the window in which a read fault maps pages that are there; 0 for none.
+    pub faultaround: u32,
     /// The order in which locks serve.
     pub fair: Fairness,
     /// Spontaneous wakeups of the flusher.
@@ -188,6 +195,8 @@ impl Default for MountOptions {
             alloc: AllocPolicy::Lowest,
             workers: 1,
             cache_pages: 0,
+            readahead: 0,
+            faultaround: 0,
             fair: Fairness::Fifo,
             flusher: 2,
             committer: 1,
@@ -212,6 +221,8 @@ impl MountOptions {
             "alloc" => self.alloc = parse_alloc(value)?,
             "workers" => self.workers = number(key, value, 1, 4)? as u8,
             "cache_pages" => self.cache_pages = number(key, value, 0, u32::MAX.into())? as u32,
+            "readahead" => self.readahead = number(key, value, 0, AHEAD_MAX)? as u32,
+            "faultaround" => self.faultaround = number(key, value, 0, AHEAD_MAX)? as u32,
             "fair" => self.fair = parse_fair(value)?,
             "flusher" => self.flusher = number(key, value, 0, u32::MAX.into())? as u32,
             "committer" => self.committer = number(key, value, 0, u32::MAX.into())? as u32,

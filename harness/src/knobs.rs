@@ -31,6 +31,8 @@ pub fn mount_options(knobs: &MountKnobs) -> MountOptions {
         },
         workers: knobs.workers,
         cache_pages: u32::from(knobs.cache_pages),
+        readahead: u32::from(knobs.readahead),
+        faultaround: u32::from(knobs.faultaround),
         fair: match knobs.fair {
             Fairness::Fifo => options::Fairness::Fifo,
             Fairness::Reader => options::Fairness::Reader,

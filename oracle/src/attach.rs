@@ -129,7 +129,8 @@ impl Oracle {
             }
             Op::Write { path, span, fill, .. }
             | Op::DirectWrite { path, span, fill, .. }
-            | Op::AsyncWrite { path, span, fill, .. } => {
+            | Op::AsyncWrite { path, span, fill, .. }
+            | Op::LayoutWrite { path, span, fill } => {
                 target.write(id, span, doubtful, calls, |number| Change::Fill {
                     fill,
                     path,
@@ -323,6 +324,8 @@ pub(crate) fn acting_path(op: &Op) -> Option<PathId> {
         | Op::DirectRead { path, .. }
         | Op::AsyncWrite { path, .. }
         | Op::AsyncRead { path, .. }
+        | Op::Layout { path, .. }
+        | Op::LayoutWrite { path, .. }
         | Op::Mmap { path, .. }
         | Op::Fallocate { path, .. }
         | Op::Punch { path, .. }
@@ -332,6 +335,7 @@ pub(crate) fn acting_path(op: &Op) -> Option<PathId> {
         | Op::FsyncRange { path, .. }
         | Op::Writeback { path }
         | Op::Reclaim { path }
+        | Op::Readahead { path, .. }
         | Op::Holes { path }
         | Op::Stat { path } => Some(path),
         Op::Clone { target, .. } | Op::Dedupe { target, .. } => Some(target),
@@ -373,6 +377,7 @@ pub(crate) fn span_of(op: &Op) -> Option<Span> {
         | Op::ReadInto { span, .. }
         | Op::AsyncWrite { span, .. }
         | Op::AsyncRead { span, .. }
+        | Op::LayoutWrite { span, .. }
         | Op::Mmap { span, .. }
         | Op::Load { span, .. }
         | Op::Store { span, .. }

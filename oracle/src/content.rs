@@ -33,7 +33,8 @@ pub fn stream(op: &Operation) -> Option<(Fill, PathId, u64)> {
     match *op {
         Operation::Write { path, span, fill, .. }
         | Operation::DirectWrite { path, span, fill, .. }
-        | Operation::AsyncWrite { path, span, fill, .. } => Some((fill, path, span.offset)),
+        | Operation::AsyncWrite { path, span, fill, .. }
+        | Operation::LayoutWrite { path, span, fill } => Some((fill, path, span.offset)),
         Operation::Append { path, fill, .. } => Some((fill, path, 0)),
         Operation::Store { map, span, fill } => Some((fill, map_stream(map), span.offset)),
         _ => None,

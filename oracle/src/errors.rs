@@ -60,6 +60,7 @@ impl Oracle {
             Errno::EIO => self.errors.any || self.direct_collision(id),
             Errno::EROFS | Errno::EUCLEAN => self.errors.any,
             Errno::EOPNOTSUPP => self.may_be_missing(op),
+            Errno::EAGAIN => is_about_layouts(op),
             _ => false,
         }
     }
@@ -114,7 +115,7 @@ impl Oracle {
             Op::Fallocate { .. } | Op::Punch { .. } | Op::ZeroRange { .. } => {
                 !self.promises.has_fallocate
             }
-            _ => false,
+            _ => is_about_layouts(op),
         }
     }
 
@@ -184,6 +185,10 @@ impl Oracle {
                 Truth { yes: !mapped.iter().any(|place| place.lasts), no: true }
             }
             Op::Msync { .. } => Truth { yes: self.msync_misses(id), no: true },
+            Op::LayoutWrite { span, .. } => {
+                let is_whole = |bytes: u64| bytes.is_multiple_of(BLOCK_BYTES);
+                Truth::of(!is_whole(span.offset) || !is_whole(span.len))
+            }
             Op::Truncate { size, .. } if size > MAX_OFFSET => Truth::OPEN,
             Op::Clone { source_offset, target_offset, len, .. } => {
                 let remap = Remap { source_offset, target_offset, len };
@@ -362,6 +367,11 @@ impl Remap {
     }
 }
 
+/// Who has layouts, and which, is the target's secret: these may always fail.
+fn is_about_layouts(op: &Op) -> bool {
+    matches!(op, Op::Layout { .. } | Op::LayoutWrite { .. })
+}
+
 /// Whether a call may need space.
 fn allocates(op: &Op) -> bool {
     !matches!(
@@ -374,6 +384,7 @@ fn allocates(op: &Op) -> bool {
             | Op::Mmap { .. }
             | Op::Munmap { .. }
             | Op::Reclaim { .. }
+            | Op::Readahead { .. }
             | Op::Holes { .. }
             | Op::Stat { .. }
             | Op::List

@@ -156,6 +156,14 @@ pub enum Operation {
     Commit,
     /// Drop clean cached pages, extent maps and buffers of a file (promises nothing).
     Reclaim { path: PathId },
+    /// Let a holder outside of the file system write the blocks of a range, until something else
+    /// changes the file, as pNFS does. It changes nothing. EAGAIN and EOPNOTSUPP always may be.
+    Layout { path: PathId, span: Span },
+    /// A write by such a holder, past the file system; of whole blocks. EAGAIN where it has no
+    /// layout, which is its secret. It never changes the size.
+    LayoutWrite { path: PathId, span: Span, fill: Fill },
+    /// `readahead`, as `POSIX_FADV_WILLNEED`: begin to read a range (promises nothing).
+    Readahead { path: PathId, span: Span },
     /// `fiemap`/`SEEK_DATA`: the map of data and holes of a file at block grain.
     Holes { path: PathId },
     /// `stat`: size, link count.

@@ -39,6 +39,7 @@ impl Oracle {
                 Op::Write { span, .. }
                 | Op::DirectWrite { span, .. }
                 | Op::AsyncWrite { span, .. }
+                | Op::LayoutWrite { span, .. }
                 | Op::DirectWriteFrom { span, .. }
                 | Op::WriteFrom { span, .. },
                 Value::Count(count),
@@ -487,6 +488,7 @@ fn returns_a_value(op: &Op) -> bool {
             | Op::DirectWriteFrom { .. }
             | Op::WriteFrom { .. }
             | Op::AsyncWrite { .. }
+            | Op::LayoutWrite { .. }
             | Op::Append { .. }
             | Op::Read { .. }
             | Op::DirectRead { .. }

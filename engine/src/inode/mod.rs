@@ -9,6 +9,7 @@
 pub mod cache;
 pub mod errseq;
 pub mod extents;
+pub mod layouts;
 pub mod log_state;
 pub mod mapping;
 pub mod ordered;
@@ -21,6 +22,7 @@ use crate::store::InodeItem;
 use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use errseq::ErrSeq;
 use extents::{Extent, ExtentMap};
+use layouts::Layouts;
 use log_state::LogState;
 use machine::cell::{Cell, RefCell};
 use machine::{Machine, Mutex, RangeLock, RwLock, WaitQueue};
@@ -53,6 +55,8 @@ pub struct Inode {
     pub pages: PageCache,
     /// What fsync must log.
     pub log: LogState,
+    /// Who may write its blocks past the file system. RL W and ML W to grant.
+    pub layouts: Layouts,
     /// Errors of writeback.
     pub errors: ErrSeq,
     /// Mappings of the file. Under RMAP.
@@ -89,6 +93,7 @@ impl Inode {
             ordered_end: WaitQueue::new(machine),
             pages: PageCache::new(machine, ino),
             log: LogState::new(item.size, TransactionId(item.transid)),
+            layouts: Layouts::new(machine),
             errors: ErrSeq::default(),
             mappings: RefCell::default(),
             item: Cell::new(item),
@@ -223,5 +228,6 @@ impl Inode {
         self.last_mapping.borrow_mut().take();
         self.pages.clear();
         self.mappings.borrow_mut().clear();
+        self.layouts.clear();
     }
 }

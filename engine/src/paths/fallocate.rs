@@ -58,7 +58,8 @@ impl Fs {
         keep: bool,
     ) -> Result<Guard> {
         if keep {
-            return Ok(inode.rl.lock(task, span.lock_range(), Mode::Write)?);
+            let lock = || Ok(inode.rl.lock(task, span.lock_range(), Mode::Write)?);
+            return self.lock_unheld(task, inode, lock);
         }
         self.lock_write(task, inode, span)
     }

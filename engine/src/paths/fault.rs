@@ -50,14 +50,24 @@ impl Fs {
         writes: bool,
     ) -> Result<()> {
         let inode = &mapping.inode;
+        if writes {
+            self.break_layouts(task, inode)?; // W-6: at most RL is held
+        }
         // FAULT.1: before MM, as a reservation may flush (W-5).
         let reserve = if writes { self.reserve_page(task, inode, index)? } else { None };
         let _mm = self.mm().lock.read(task)?; // FAULT.2
         if mapping.is_unmapped() {
             return Err(Errno::EFAULT.into());
         }
+        if !writes && self.map_around(task, mapping, index)? {
+            return Ok(());
+        }
+        self.read_ahead_from(task, inode, index)?;
         let entry = self.entry_to_upgrade(mapping, index, writes);
         let _ml = self.lock_fault(task, inode, index, writes, entry.is_some())?; // FAULT.3
+        if writes && !inode.layouts.is_empty() {
+            return Ok(()); // W-6: looked at again under ML R; the processor tries again
+        }
         if self.is_beyond_end(task, mapping, index)? {
             return Err(Errno::EFAULT.into());
         }
@@ -82,6 +92,33 @@ impl Fs {
         }
         self.install(task, mapping, &page, writes) // FAULT.7
         // FAULT.8: -PAGE -ML -MM
+    }
+
+    /// Map-around of a read fault: the pages near the block that are there get entries, too, none of
+    /// which is waited for (Linux's `filemap_map_pages`). Tells whether the block has an entry now.
+    /// MM is held.
+    fn map_around(&self, task: &Task, mapping: &MappingState, index: u64) -> Result<bool> {
+        let around = u64::from(self.options().faultaround);
+        if around == 0 {
+            return Ok(false);
+        }
+        let first = index - index % around;
+        let window = Blocks::new(first, first + around).intersection(mapping.blocks());
+        let range = window.bytes().lock_range();
+        let _ml = mapping.inode.ml.lock(task, range, Mode::Read)?;
+        for near in window.iter() {
+            let Some(page) = mapping.inode.pages.find(near) else { continue };
+            let Some(_locked) = page.lock().try_lock(task) else { continue };
+            // Whatever is asked under PAGE stays so until the entry is there (P-5).
+            let is_usable = page.is_attached() && page.is_uptodate();
+            if is_usable
+                && mapping.translate(near, false).is_none()
+                && !self.is_beyond_end(task, mapping, near)?
+            {
+                self.install(task, mapping, &page, false)?;
+            }
+        }
+        Ok(mapping.translate(index, false).is_some())
     }
 
     /// RL as two defects take it in a write fault, against F-2; none if the fault is to be tried

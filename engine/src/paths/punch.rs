@@ -85,8 +85,8 @@ impl File {
 
 impl Fs {
     fn punch(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<()> {
-        // PUNCH.1: there are no layouts to recall (W-6).
-        let _rl = inode.rl.lock(task, span.lock_range(), Mode::Write)?; // PUNCH.2
+        let lock = || Ok(inode.rl.lock(task, span.lock_range(), Mode::Write)?);
+        let _rl = self.lock_unheld(task, inode, lock)?; // PUNCH.1, PUNCH.2, W-6
         let parts = Parts::of(span, inode.size());
         self.make_room(task)?; // W-5: only RL is held
         let ml = self.lock_punched(task, inode, span)?; // PUNCH.3
@@ -118,7 +118,7 @@ impl Fs {
     }
 
     fn zero_range(&self, task: &Task, inode: &Rc<Inode>, span: Span, keep: bool) -> Result<()> {
-        let rl = self.lock_allocation(task, inode, span, keep)?; // ZERO.2
+        let rl = self.lock_allocation(task, inode, span, keep)?; // ZERO.1, ZERO.2
         if !keep {
             self.clear_tail(task, inode, span.end)?;
         }

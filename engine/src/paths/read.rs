@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::extents::ExtentState;
+use crate::inode::ordered::OrderedExtent;
 use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
 use crate::mm::part_of;
@@ -34,6 +35,16 @@ pub(crate) struct Readable {
     pub(crate) digests: Digests,
     /// kept until the read has ended.
     pub(crate) _pin: Option<ReadPin>,
+}
+
+/// Where the content of blocks is.
+pub(super) enum BlockContent {
+    /// Nowhere: the first block reads as zeros.
+    Zeros,
+    /// On the device: how many blocks lie together.
+    Data(Blocks, Readable),
+    /// With a write in flight.
+    Pending(Rc<OrderedExtent>),
 }
 
 impl Fs {
@@ -68,6 +79,7 @@ impl Fs {
         let span = span.intersection(Span::new(0, inode.size()));
         let mut done = 0;
         for index in span.blocks().iter() {
+            self.read_ahead_from(task, inode, index)?;
             let page = match self.page_in(task, inode, index) {
                 Ok(page) => page, // READ.2, READ.3
                 Err(error) if done == 0 || error.is_stopped() => return Err(error),
@@ -173,15 +185,7 @@ impl Fs {
         if page.is_uptodate() {
             return Ok(());
         }
-        let content = self.read_content(task, inode, page.index())?;
-        page.fill(content);
-        // what a full device had no room to be told of is not shown behind the end.
-        let within = inode.size().saturating_sub(page.index() * BLOCK_BYTES);
-        if within < BLOCK_BYTES && page.data().bytes()[within as usize..].iter().any(|b| *b != 0) {
-            page.change(|bytes| bytes[within as usize..].fill(0));
-            page.mark_unsaved();
-        }
-        page.set_uptodate();
+        give_content(inode, page, self.read_content(task, inode, page.index())?);
         let object = Object::new(kind::PAGE, inode.ino.0, page.index());
         Ok(task.site(&FILLED, object, Access::Write)?)
     }
@@ -207,25 +211,36 @@ impl Fs {
         blocks: Blocks,
     ) -> Result<Option<(Blocks, Readable)>> {
         loop {
-            let ext = self.read_extents(task, inode)?;
-            let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
-            let Some(extent) = self.as_seen(found, blocks) else { return Ok(None) };
-            match &extent.state {
-                ExtentState::Unwritten => return Ok(None),
-                ExtentState::Written => {
-                    let pins = !self.defects().has(Defect::DioReadBlockFreedRealloc);
-                    let pin = pins.then(|| self.store().pin_read(extent.run()));
-                    let digests = self.digests_of(task, inode, extent.run())?;
-                    return Ok(Some((
-                        extent.blocks,
-                        Readable { run: extent.run(), digests, _pin: pin },
-                    )));
-                }
-                ExtentState::Pending(ordered) => {
-                    drop(ext);
-                    self.wait_for(task, ordered)?; // never the new block
+            match self.find_content(task, inode, blocks)? {
+                BlockContent::Zeros => return Ok(None),
+                BlockContent::Data(found, readable) => return Ok(Some((found, readable))),
+                BlockContent::Pending(ordered) => {
+                    self.wait_for(task, &ordered)?; // never the new block
                     task.progress("waiting for a write in flight")?;
                 }
+            }
+        }
+    }
+
+    /// Where the start of `blocks` is to be read from, as the extent map says now.
+    pub(super) fn find_content(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        blocks: Blocks,
+    ) -> Result<BlockContent> {
+        let _ext = self.read_extents(task, inode)?;
+        let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
+        let Some(extent) = self.as_seen(found, blocks) else { return Ok(BlockContent::Zeros) };
+        match &extent.state {
+            ExtentState::Unwritten => Ok(BlockContent::Zeros),
+            ExtentState::Pending(ordered) => Ok(BlockContent::Pending(ordered.clone())),
+            ExtentState::Written => {
+                let pins = !self.defects().has(Defect::DioReadBlockFreedRealloc);
+                let pin = pins.then(|| self.store().pin_read(extent.run()));
+                let digests = self.digests_of(task, inode, extent.run())?;
+                let readable = Readable { run: extent.run(), digests, _pin: pin };
+                Ok(BlockContent::Data(extent.blocks, readable))
             }
         }
     }
@@ -260,15 +275,34 @@ impl Readable {
     /// Compares what was read with its checksums.
     pub(crate) fn verify(&self, data: &[Block]) -> Result<()> {
         debug_assert_eq!(data.len() as u64, self.run.len_blocks);
-        for (index, (content, digest)) in data.iter().zip(&self.digests).enumerate() {
-            if content.digest() != *digest {
+        data.iter().enumerate().try_for_each(|(index, content)| self.verify_block(index, content))
+    }
+
+    /// Compares one block of what was read with its checksum.
+    pub(super) fn verify_block(&self, index: usize, content: &Block) -> Result<()> {
+        match self.digests.get(index) {
+            Some(digest) if content.digest() != *digest => {
                 let (block, what) =
                     (self.run.block + index as u64, "read data as they were written");
-                return Err(Error::Io { device: 0, block, what });
+                Err(Error::Io { device: 0, block, what })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Gives a page that has none its content, as the file has it. PAGE is held, by the caller or by
+/// the request that read it.
+pub(super) fn give_content(inode: &Inode, page: &Page, content: Block) {
+    debug_assert!(page.lock().is_locked() && page.is_attached() && !page.is_uptodate());
+    page.fill(content);
+    // what a full device had no room to be told of is not shown behind the end.
+    let within = inode.size().saturating_sub(page.index() * BLOCK_BYTES);
+    if within < BLOCK_BYTES && page.data().bytes()[within as usize..].iter().any(|b| *b != 0) {
+        page.change(|bytes| bytes[within as usize..].fill(0));
+        page.mark_unsaved();
+    }
+    page.set_uptodate();
 }
 
 /// The request that reads a run.

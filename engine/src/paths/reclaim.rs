@@ -53,7 +53,7 @@ impl Fs {
     }
 
     /// Takes a locked page out of the cache, dirty or not.
-    fn drop_page(&self, inode: &Inode, page: &crate::inode::pages::Page) {
+    pub(super) fn drop_page(&self, inode: &Inode, page: &crate::inode::pages::Page) {
         assert!(!inode.is_mapped(Blocks::one(page.index())), "P-5: no entry is left");
         inode.pages.clear_dirty(page);
         page.drop_reserve();

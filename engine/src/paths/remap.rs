@@ -53,9 +53,9 @@ pub enum Dedupe {
 }
 
 /// The two sides of a remap. They may be one file.
-struct Sides {
-    source: Rc<Inode>,
-    target: Rc<Inode>,
+pub(super) struct Sides {
+    pub(super) source: Rc<Inode>,
+    pub(super) target: Rc<Inode>,
     source_offset: u64,
     target_offset: u64,
 }
@@ -185,8 +185,8 @@ impl File {
 impl Fs {
     fn clone_range(&self, task: &Task, sides: &Sides, len: u64) -> Result<()> {
         check_flags(sides)?;
-        // CLONE.1: there are no layouts to recall (W-6).
-        let locked = self.lock_remap(task, sides, || plan_clone(sides.request(len)))?; // CLONE.2, 3
+        // CLONE.1 to CLONE.3
+        let locked = self.lock_remap(task, sides, || plan_clone(sides.request(len)))?;
         if locked.plan.len == 0 {
             return Ok(());
         }
@@ -201,9 +201,8 @@ impl Fs {
     fn dedupe_range(&self, task: &Task, sides: &Sides, len: u64) -> Result<Dedupe> {
         check_flags(sides)?;
         let tail_rule = !self.defects().has(Defect::DedupeEofTailUnaligned); // L3.10
-        // DEDUPE.1: there are no layouts to recall (W-6).
         let plan = || plan_dedupe(sides.request(len), tail_rule);
-        let locked = self.lock_remap(task, sides, plan)?; // DEDUPE.2, DEDUPE.3
+        let locked = self.lock_remap(task, sides, plan)?; // DEDUPE.1 to DEDUPE.3
         if locked.plan.len == 0 {
             return Ok(Dedupe::Same(0));
         }
@@ -215,7 +214,7 @@ impl Fs {
         Ok(Dedupe::Same(locked.plan.len))
     } // DEDUPE.9
 
-    /// CLONE.2 and CLONE.3: RL W of both ranges, and the plan as the sizes under these locks have
+    /// CLONE.1 to CLONE.3: RL W of both ranges with no layout of either file left (W-6), and the plan as the sizes under these locks have
     /// it. What is locked depends on the sizes: if they have changed, once more.
     fn lock_remap(
         &self,
@@ -227,7 +226,8 @@ impl Fs {
         let does_something = |plan: &RemapPlan| plan.len > 0;
         let mut ranges = plan().ok().filter(does_something).map_or(ALL, |it| sides.ranges(it));
         loop {
-            let rl = self.lock_ranges(task, sides, ranges)?; // CLONE.2
+            let lock = || self.lock_ranges(task, sides, ranges);
+            let rl = self.lock_sides_unheld(task, sides, lock)?; // CLONE.1, CLONE.2
             let plan = plan(); // CLONE.3
             if ranges == ALL {
                 return Ok(Locked { plan: plan?, ranges, _rl: rl });

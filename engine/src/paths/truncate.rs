@@ -58,8 +58,8 @@ impl File {
 impl Fs {
     fn truncate(&self, task: &Task, inode: &Rc<Inode>, size: u64) -> Result<()> {
         check_size(size)?;
-        // TRUNCATE.1: nobody but us knows where blocks lie, there are no layouts to recall (W-6).
-        let rl = lock_sizes(task, inode, size)?; // TRUNCATE.2
+        let lock = || lock_sizes(task, inode, size);
+        let rl = self.lock_unheld(task, inode, lock)?; // TRUNCATE.1, TRUNCATE.2, W-6
         if size > inode.size() {
             return self.extend(task, inode, rl.range(), size);
         }

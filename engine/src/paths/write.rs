@@ -60,25 +60,27 @@ impl Fs {
             return Ok((inode.size(), 0));
         }
         let resolved = inode.clone();
-        let resolve = move || Range::new(floor(resolved.size()), u64::MAX);
-        let _rl = inode.rl.lock_resolved(task, Rc::new(resolve))?; // WRITE.1, APPEND rule
+        let resolve: Rc<dyn Fn() -> Range> =
+            Rc::new(move || Range::new(floor(resolved.size()), u64::MAX));
+        let lock = || Ok(inode.rl.lock_resolved(task, resolve.clone())?);
+        let _rl = self.lock_unheld(task, inode, lock)?; // WRITE.1, APPEND rule
         let offset = inode.size();
         let span = write_span(offset, source.len())?;
         Ok((offset, self.write_locked(task, inode, span, &Source::Bytes(source))?))
     }
 
-    /// WRITE.1: RL W of what is written; up to the end of everything, from the old end on, if the
+    /// WRITE.1: RL W of what is written, with no layout left; up to the end of everything, from the old end on, if the
     /// size will change. The end is looked at again when the lock is granted (§7.2).
     pub(crate) fn lock_write(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Guard> {
         let resolved = inode.clone();
-        let resolve = move || {
+        let resolve: Rc<dyn Fn() -> Range> = Rc::new(move || {
             let size = resolved.size();
             if span.end <= size {
                 return span.lock_range();
             }
             Range::new(floor(span.start.min(size)), u64::MAX)
-        };
-        Ok(inode.rl.lock_resolved(task, Rc::new(resolve))?)
+        });
+        self.lock_unheld(task, inode, || Ok(inode.rl.lock_resolved(task, resolve.clone())?))
     }
 
     /// WRITE.2 to WRITE.5, with RL W held.

@@ -84,6 +84,9 @@ fn knobs<S: Source>(source: &mut S, mask: &SwarmMask, program: &mut Program) {
             (knob.set)(program, value);
         }
     }
+    if mask.layouts {
+        (program.image.datasum, program.image.datacow) = (false, false);
+    }
     if mask.nodes {
         program.image.buffers = 2;
     }
@@ -333,9 +336,13 @@ impl<'a, S: Source> Writer<'a, S> {
             _ if kind.is_of_nodes() => true,
             Kind::Reap => self.in_flight[task % limits::TASKS_MAX],
             Kind::Dedupe => self.has_equal_ranges(),
-            Kind::Read | Kind::DirectRead | Kind::AsyncRead | Kind::Clone => {
-                files.any(|file| file.exists && file.size > 0)
-            }
+            Kind::Read
+            | Kind::Layout
+            | Kind::LayoutWrite
+            | Kind::Readahead
+            | Kind::DirectRead
+            | Kind::AsyncRead
+            | Kind::Clone => files.any(|file| file.exists && file.size > 0),
             _ if kind.shape().has(Arg::Path) => {
                 files.any(|file| file.exists)
                     && (mapped || !kind.shape().has(Arg::Map) || kind == Kind::Mmap)
@@ -379,6 +386,7 @@ impl<'a, S: Source> Writer<'a, S> {
                 self.dedupe_fields(&mut fields);
                 return fields;
             }
+            _ if kind.is_of_layouts() => self.layout_span(fields.path),
             _ if shape.has(Arg::Len) => self.span(fields.path, is_direct(kind)),
             _ => Span::new(0, 0),
         };

@@ -125,6 +125,10 @@ pub struct MountKnobs {
     pub workers: u8,
     /// Pages in the cache at most; 0 is no limit.
     pub cache_pages: u16,
+    /// Blocks read behind one that is missed.
+    pub readahead: u8,
+    /// Blocks of the window around a read fault whose pages are mapped, too.
+    pub faultaround: u8,
     /// Whom locks let in first.
     pub fair: Fairness,
     /// Spontaneous wakeups of the flusher.
@@ -317,6 +321,11 @@ pub static KNOBS: &[Knob] = &[
     knob!(Mount mount.workers = 1, number(1, 2, &[1, 2]), "Completion workers.", |v| v as u8),
     knob!(Mount mount.cache_pages = 0, number_or_zero(1, 4096, &[0, 2, 4, 16]),
         "Pages in the cache at most; 0 is no limit.", |v| v as u16),
+    knob!(Mount mount.readahead = 0, number(0, 16, &[0, 0, 2, 4]),
+        "Blocks that are read behind one that a read or a fault misses.", |v| v as u8),
+    knob!(Mount mount.faultaround = 0, number(0, 16, &[0, 0, 2, 4]),
+        "Blocks of the window in which a read fault maps pages that are there; 0 is none.",
+        |v| v as u8),
     knob!(Mount mount.fair = 0, Values::Word(&["fifo", "reader", "writer"]),
         "Whom a contended lock lets in first.", |v| FAIR[v as usize]),
     knob!(Mount mount.flusher = 2, number(0, 16, &[0, 1, 2, 4]),
@@ -369,6 +378,8 @@ impl Default for MountKnobs {
             alloc: AllocPolicy::Lowest,
             workers: 1,
             cache_pages: 0,
+            readahead: 0,
+            faultaround: 0,
             fair: Fairness::Fifo,
             flusher: 2,
             committer: 1,

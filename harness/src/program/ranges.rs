@@ -89,6 +89,14 @@ impl<S: Source> Writer<'_, S> {
         span
     }
 
+    /// Whole blocks within a file, mostly the same ones: what has a layout is to be written.
+    pub(super) fn layout_span(&mut self, path: PathId) -> Span {
+        let blocks = (self.world.file(path).size / BLOCK_BYTES).clamp(1, 4) as u32;
+        let first = self.source.below(blocks).min(self.source.below(blocks));
+        let count = 1 + self.source.below((blocks - first).min(2));
+        Span::new(u64::from(first) * BLOCK_BYTES, u64::from(count) * BLOCK_BYTES)
+    }
+
     /// A range that setup fills: from the first blocks on, up to a block or, with `sub_blocks`,
     /// into one, so that files end there.
     pub(super) fn setup_span(&mut self) -> Span {

@@ -36,6 +36,8 @@ pub struct SwarmMask {
     pub faults: bool,
     /// The image has bare nodes, and operations on them take part.
     pub nodes: bool,
+    /// Files are overwritten in place, and operations on layouts take part.
+    pub layouts: bool,
 }
 
 /// What the weight of a kind in focus grows by: a third of all operations are of it.
@@ -75,6 +77,7 @@ impl SwarmMask {
             homes: false,
             faults: false,
             nodes: true,
+            layouts: true,
         }
     }
 
@@ -84,8 +87,11 @@ impl SwarmMask {
         let paths = source.pick(&[1, 1, 2, 2, 3, 3]);
         let faults = source.chance(1, 6);
         let nodes = source.chance(1, 6);
+        let layouts = source.chance(1, 10);
         if source.chance(1, 8) {
-            let mut mask = SwarmMask { tasks, paths, faults, nodes, ..SwarmMask::everything() };
+            let mut mask =
+                SwarmMask { tasks, paths, faults, nodes, layouts, ..SwarmMask::everything() };
+            mask.settle_layouts();
             mask.settle_nodes(source);
             return mask;
         }
@@ -103,12 +109,24 @@ impl SwarmMask {
             homes: source.chance(1, 3),
             faults,
             nodes,
+            layouts,
         };
         mask.knobs &= all.knobs;
+        mask.settle_layouts();
         mask.settle_nodes(source);
         mask.draw_focus(source);
         mask.complete(source);
         mask
+    }
+
+    /// Kinds that are about layouts take part together, where files allow them.
+    fn settle_layouts(&mut self) {
+        for kind in Kind::all().filter(|kind| kind.is_of_layouts()) {
+            match self.layouts {
+                true => self.allow(kind),
+                false => self.kinds &= !(1 << kind as u64),
+            }
+        }
     }
 
     /// Kinds that are about bare nodes take part where the image has some, and then, mostly, few

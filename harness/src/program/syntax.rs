@@ -179,11 +179,18 @@ table! {
         "Drop a bare node from memory if nobody uses it; promises nothing.";
     NodeNew "node" [Word("new"), Node] 7
         "Give the block of a bare node up and take it into use again, with another version.";
+    Readahead "readahead" [Path, Offset, Len] 3
+        "readahead(2): begin to read a range into the cache; promises nothing.";
+    Layout "layout" [Path, Offset, Len] 6
+        "Let a holder write the blocks of a range past the file system, as pNFS does, until \
+         something else changes the file; it changes nothing.";
+    LayoutWrite "lwrite" [Path, Offset, Len, Fill] 9
+        "Write of whole blocks by a holder of a layout; EAGAIN if there is no layout.";
 }
 
 impl Kind {
     /// The number of kinds.
-    pub const COUNT: usize = Kind::NodeNew as usize + 1;
+    pub const COUNT: usize = Kind::LayoutWrite as usize + 1;
 
     /// The row of the table.
     pub fn shape(self) -> &'static Shape {
@@ -193,6 +200,11 @@ impl Kind {
     /// Whether it is about bare nodes.
     pub fn is_of_nodes(self) -> bool {
         self.shape().word == "node"
+    }
+
+    /// Whether it is about layouts.
+    pub fn is_of_layouts(self) -> bool {
+        matches!(self, Kind::Layout | Kind::LayoutWrite)
     }
 
     /// The kind whose row has this index.
@@ -273,6 +285,10 @@ pub fn split(operation: &Operation) -> (Kind, Fields) {
         O::NodeWrite => (Kind::NodeWrite, E),
         O::NodeReclaim { node } => (Kind::NodeReclaim, Fields { node, ..E }),
         O::NodeNew { node } => (Kind::NodeNew, Fields { node, ..E }),
+        O::Layout { path, span } => (Kind::Layout, on(path, span)),
+        O::LayoutWrite { path, span, fill } =>
+            (Kind::LayoutWrite, Fields { fill, ..on(path, span) }),
+        O::Readahead { path, span } => (Kind::Readahead, on(path, span)),
         // Programs are made by `build` alone, so an operation without a row cannot be in one.
         ref other => unreachable!("{other:?} has no row in the table of operations"),
     }
@@ -329,5 +345,8 @@ pub fn build(kind: Kind, fields: &Fields) -> Operation {
         Kind::NodeWrite => O::NodeWrite,
         Kind::NodeReclaim => O::NodeReclaim { node },
         Kind::NodeNew => O::NodeNew { node },
+        Kind::Layout => O::Layout { path, span },
+        Kind::LayoutWrite => O::LayoutWrite { path, span, fill },
+        Kind::Readahead => O::Readahead { path, span },
     }
 }

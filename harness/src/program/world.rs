@@ -124,6 +124,10 @@ impl World {
                 self.extend(fields.path, span);
                 self.put(fields.path, span, fields.fill);
             }
+            Kind::LayoutWrite => {
+                self.file_mut(fields.path).touch(span);
+                self.put(fields.path, span, fields.fill);
+            }
             Kind::Punch => {
                 self.file_mut(fields.path).touch(span);
                 self.put(fields.path, span, Fill::Byte(0));

@@ -443,6 +443,17 @@ impl EngineTarget {
             Operation::Reclaim { path } => {
                 self.open(worker, call, path)?.reclaim(task)?;
             }
+            Operation::Layout { path, span } => {
+                self.open(worker, call, path)?.grant_layout(task, of(span)?)?;
+            }
+            Operation::LayoutWrite { path, span, .. } => {
+                let file = self.open(worker, call, path)?;
+                let count = file.layout_write(task, span.offset, &payload(call, span.len))?;
+                return Ok(Value::Count(count as u64));
+            }
+            Operation::Readahead { path, span } => {
+                self.open(worker, call, path)?.advise_readahead(task, of(span)?)?;
+            }
             Operation::Holes { path } => {
                 let runs = self.open(worker, call, path)?.holes(task)?;
                 let run = |(span, data): (engine::Span, bool)| HoleRun {

@@ -159,6 +159,7 @@ fn change(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Re
         Operation::Fallocate { path, span, .. }
         | Operation::Punch { path, span }
         | Operation::ZeroRange { path, span, .. }
+        | Operation::Readahead { path, span }
         | Operation::FsyncRange { path, span } => (path, span),
         Operation::Fsync { path }
         | Operation::Fdatasync { path }
@@ -177,6 +178,12 @@ fn change(run: &KernelRun<'_>, worker: &mut KernelWorker, call: &Call<'_>) -> Re
         Operation::Fsync { .. } => return rustix::fs::fsync(&file).map(|()| Value::Unit),
         Operation::Fdatasync { .. } => return rustix::fs::fdatasync(&file).map(|()| Value::Unit),
         Operation::FsyncRange { .. } => return fsync_range(&file, span),
+        Operation::Readahead { .. } => {
+            // A length of 0 would mean all that follows.
+            let len = std::num::NonZeroU64::new(span.len);
+            let advise = |len| rustix::fs::fadvise(&file, span.offset, Some(len), Advice::WillNeed);
+            return len.map_or(Ok(()), advise).map(|()| Value::Unit);
+        }
         // The advice starts writeback of what is dirty and drops what is clean.
         Operation::Writeback { .. } | Operation::Reclaim { .. } => {
             return rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).map(|()| Value::Unit);
