@@ -104,6 +104,11 @@ impl Iocb {
         self.span
     }
 
+    /// For the checkers: a worker acquires what it does under the ranges that this request holds.
+    pub(crate) fn is_served_by(&self, task: &Task) {
+        task.serve(&self.tokens.borrow());
+    }
+
     /// Counts as a direct read of its inode until it ends.
     pub(super) fn count(&self) {
         self.counted.set(true);

@@ -86,7 +86,7 @@ impl PowerCut {
         self.summary.decisions += shown.executed.decisions;
         self.summary.totals.add(&shown.totals);
         self.summary.seen.collect_with(self.session.executor(), &program, &shown, show);
-        shown.finding
+        shown.first().cloned()
     }
 
     /// Minimizes a finding and shows it on standard error; it is in its file before that begins.
