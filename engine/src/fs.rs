@@ -19,7 +19,7 @@ use crate::paths::workers::Workers;
 use crate::store::{Handle, Join, Store};
 use machine::cell::Cell;
 use machine::{Block, Machine, Task};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 pub use crate::paths::direct::AsyncIo;
 
@@ -38,6 +38,16 @@ pub enum Sync {
 /// A mounted file system.
 #[derive(Clone)]
 pub struct Fs(Rc<FsState>);
+
+/// A mounted file system as its checkers have it: they do not keep it.
+pub(crate) struct WeakFs(Weak<FsState>);
+
+impl WeakFs {
+    /// The file system, if it is still there.
+    pub(crate) fn upgrade(&self) -> Option<Fs> {
+        self.0.upgrade().map(Fs)
+    }
+}
 
 struct FsState {
     machine: Machine,
@@ -104,6 +114,7 @@ impl Fs {
 
     /// Drops everything in memory without IO, as after a power cut.
     pub fn abandon(&self) {
+        self.machine().watch(None);
         self.0.workers.abandon();
         for inode in self.0.inodes.take().into_values() {
             inode.abandon();
@@ -155,6 +166,11 @@ impl Fs {
     /// The options of the mount.
     pub fn options(&self) -> &MountOptions {
         &self.0.options
+    }
+
+    /// Another handle, which does not keep it.
+    pub(crate) fn downgrade(&self) -> WeakFs {
+        WeakFs(Rc::downgrade(&self.0))
     }
 
     /// The machine.

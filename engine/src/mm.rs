@@ -93,10 +93,12 @@ impl MappingState {
     pub(crate) fn install(&self, page: &Rc<Page>, writable: bool) {
         assert!(page.is_attached() && page.is_uptodate(), "P-5: entries lead into the cache");
         assert!(!writable || page.is_dirty(), "P-4: a writable entry makes the page dirty first");
+        self.inode.pages.note_change();
         self.entries.borrow_mut().insert(page.index(), Pte { page: page.clone(), writable });
     }
 
     fn zap(&self, blocks: Blocks) {
+        self.inode.pages.note_change();
         let mut entries = self.entries.borrow_mut();
         while let Some((&index, _)) = entries.range(blocks.iter()).next() {
             entries.remove(&index);

@@ -252,7 +252,7 @@ fn worker(
                 decisions += shown.executed.decisions;
                 totals.add(&shown.totals);
                 coverage.collect(session.executor(), &program, &shown);
-                if let Some(finding) = shown.finding {
+                if let Some(finding) = shown.first().cloned() {
                     let finding = first_of_kind(&mut session, finding, &mut known, options);
                     drop(sender.send(News::Found { index, finding: Box::new(finding) }));
                     if options.stop_at_first {

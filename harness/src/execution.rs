@@ -46,6 +46,9 @@ impl Default for Manner {
 pub struct Executed {
     /// What was wrong while it ran: the first thing, as the machine stops at it.
     pub wrong: Option<Wrong>,
+    /// A rule of the engine that was broken and was not seen to have a consequence while it ran:
+    /// the first. It counts if no power cut shows one either.
+    pub suspicion: Option<Wrong>,
     /// Decisions taken.
     pub decisions: u64,
     /// Operations performed.
@@ -254,6 +257,7 @@ impl Executor {
                 inside.set_wrong(task, Wrong::recovered("mount-failed", 21, "", message));
                 return Err(Stopped);
             }
+            inside.target.watch();
             plan_faults(task, &inside.program, None);
             let mut worker = EngineWorker::new(task, TaskIndex(0));
             for (index, operation) in inside.program.setup.iter().enumerate() {
@@ -333,6 +337,8 @@ impl Executor {
         if executed.wrong.is_none() {
             executed.wrong = fault;
         }
+        let suspicion = self.machine.suspicion();
+        executed.suspicion = suspicion.map(|fault| Wrong::from_fault(&fault, Phase::Live));
         for index in 0..self.machine.task_count() {
             self.names.push(self.machine.task_name(TaskId(index as u8)));
         }

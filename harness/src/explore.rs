@@ -41,6 +41,9 @@ pub struct Explored {
     pub pmin: Option<u32>,
     /// A violation with the fewest preemptions; of those seen, the one with the fewest switches.
     pub finding: Option<Finding>,
+    /// A broken rule of which no schedule showed a consequence: the first. It is no violation, and
+    /// the search goes on.
+    pub suspicion: Option<Finding>,
 }
 
 /// Everything that the schedules within a bound show, for comparison.
@@ -122,6 +125,9 @@ pub fn explore(
             explored.totals.add(&shown.totals);
             all_judged &= shown.totals.exhausted == shown.totals.cuts;
             explored.finding = shown.finding.clone();
+            if explored.suspicion.is_none() {
+                explored.suspicion.clone_from(&shown.suspicion);
+            }
             progress(&explored);
             let is_enough = explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed);
             explored.finding.is_none() && !is_enough

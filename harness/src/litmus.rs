@@ -4,6 +4,10 @@
 //! violation, and that it is of this kind. `expect unreachable preemptions=N` demands that every
 //! schedule with at most N preemptions was executed and every crash state judged: a search that
 //! was stopped proves nothing and is never as expected.
+//!
+//! A rule that a checker saw broken, without a consequence in any schedule, is no violation. Where
+//! no defect is on there must be none of these either; a defect breaks rules, and `unreachable`
+//! says that it has no consequence.
 
 use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
@@ -17,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub struct Verdict {
     /// What the file expects, in the words of its `expect` line.
     pub expected: String,
-    /// What was found: "unreachable", "reachable KIND" or "inconclusive".
+    /// What was found: "unreachable", "reachable KIND", "suspect" or "inconclusive".
     pub found: String,
     /// Whether both agree, the fewest preemptions included.
     pub as_expected: bool,
@@ -64,8 +68,10 @@ pub fn check(
     let clock = Stopwatch::start();
     let bounds = Bounds { preemptions, schedules: allowance.schedules, shorten: 0 };
     let explored = explore::explore(session, program, bounds, stop, &mut |_| {})?;
+    let is_suspect = explored.suspicion.is_some() && program.defects.is_empty();
     let found = match (&explored.finding, explored.exhausted) {
         (Some(finding), _) => format!("reachable {}", finding.wrong.kind),
+        (None, _) if is_suspect => "suspect".to_string(),
         (None, true) => "unreachable".to_string(),
         (None, false) => "inconclusive".to_string(),
     };
@@ -73,7 +79,7 @@ pub fn check(
         (Some(Expect::Reachable { kind, preemptions }), Some(finding)) => {
             finding.wrong.kind == *kind && explored.pmin == Some(*preemptions)
         }
-        (Some(Expect::Unreachable { .. }), None) => explored.exhausted,
+        (Some(Expect::Unreachable { .. }), None) => explored.exhausted && !is_suspect,
         _ => false,
     };
     Ok(Verdict { expected, found, as_expected, explored, seconds: clock.seconds() })

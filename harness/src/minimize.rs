@@ -109,15 +109,16 @@ impl Search<'_> {
             }
             (None, None) => self.session.run(&program, &self.plan(), 0),
         };
-        match shown.ok().and_then(|shown| shown.finding) {
-            Some(found) if found.wrong.signature() == self.signature => {
+        let shown = shown.ok();
+        match shown.and_then(|shown| shown.with_signature(&self.signature).cloned()) {
+            Some(found) => {
                 self.best = match recorded_cut {
                     true => Finding { program: expecting(&program, &found), wrong: found.wrong },
                     false => found,
                 };
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 

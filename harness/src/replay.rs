@@ -1,5 +1,6 @@
 //! Replaying a program and comparing what it shows with what it expects.
 
+use crate::finding::Finding;
 use crate::litmus::{self, Allowance};
 use crate::program::{Expect, Program};
 use crate::session::Session;
@@ -49,7 +50,7 @@ pub fn replay(session: &mut Session, program: &Program) -> Result<Replayed, Stri
         }
         expect => {
             let shown = session.replay(&Rc::new(program.clone()))?;
-            let wrong = shown.finding.map(|finding| finding.wrong);
+            let wrong = shown.first().map(|finding| finding.wrong.clone());
             let found = match &wrong {
                 None => "pass".to_string(),
                 Some(wrong) => format!("violation {} G-{}", wrong.kind, wrong.guarantee),
@@ -57,7 +58,9 @@ pub fn replay(session: &mut Session, program: &Program) -> Result<Replayed, Stri
             let (expected, as_expected) = match expect {
                 Some(Expect::Violation { kind, guarantee }) => {
                     let number = guarantee.map_or(String::new(), |n| format!(" G-{n}"));
-                    let matches = wrong.as_ref().is_some_and(|wrong| {
+                    // A suspicion is as expected, even if something else was found too.
+                    let both = [&shown.finding, &shown.suspicion].into_iter().flatten();
+                    let matches = both.into_iter().any(|Finding { wrong, .. }| {
                         wrong.kind == *kind && guarantee.is_none_or(|n| n == wrong.guarantee)
                     });
                     (format!("violation {kind}{number}"), matches)

@@ -19,8 +19,23 @@ pub struct Shown {
     pub totals: Totals,
     /// The first thing wrong.
     pub finding: Option<Finding>,
+    /// A broken rule without a consequence: it counts if there is no finding.
+    pub suspicion: Option<Finding>,
     /// Where a recorded schedule did not fit.
     pub divergences: u32,
+}
+
+impl Shown {
+    /// What there is to tell: what was found, or else what is suspected.
+    pub fn first(&self) -> Option<&Finding> {
+        self.finding.as_ref().or(self.suspicion.as_ref())
+    }
+
+    /// What was found, or is suspected, of a signature.
+    pub fn with_signature(&self, signature: &str) -> Option<&Finding> {
+        let both = [&self.finding, &self.suspicion].into_iter().flatten();
+        both.into_iter().find(|finding| finding.wrong.signature() == signature)
+    }
 }
 
 /// Runs programs one after the other, with everything reusable kept.
@@ -57,6 +72,10 @@ impl Session {
         let (executed, chooser) =
             self.executor.execute_with(&mut self.images, program, manner, chooser)?;
         let mut shown = Shown { executed, ..Shown::default() };
+        if let Some(wrong) = &shown.executed.suspicion {
+            let finding = Finding::live(&self.executor, &shown.executed, program, wrong);
+            shown.suspicion = Some(finding);
+        }
         if let Some(wrong) = &shown.executed.wrong {
             let finding = Finding::live(&self.executor, &shown.executed, program, wrong);
             shown.finding = Some(finding);

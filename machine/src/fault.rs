@@ -1,6 +1,7 @@
 //! What the machine itself finds: deadlocks, livelocks, broken lock order, faults under locks,
 //! panics of a task.
 
+use crate::machine::Machine;
 use std::fmt;
 
 /// Something that must not happen on any schedule.
@@ -61,6 +62,24 @@ impl fmt::Display for Fault {
             write!(f, "\n  {line}")?;
         }
         Ok(())
+    }
+}
+
+impl Machine {
+    /// Records a fault and stops the machine.
+    pub fn report(&self, fault: Fault) {
+        self.0.faults.borrow_mut().push(fault);
+        self.0.poisoned.set(true);
+    }
+
+    /// Reports a broken invariant of the code that runs on the machine; `key` names the invariant.
+    pub fn invariant(&self, key: &str, message: &str) {
+        self.report(Fault {
+            kind: FaultKind::Invariant,
+            message: message.to_string(),
+            details: Vec::new(),
+            key: format!("invariant {key}"),
+        });
     }
 }
 

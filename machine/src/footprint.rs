@@ -211,6 +211,14 @@ pub(crate) fn retract() {
     }
 }
 
+/// Runs what only looks on: nothing of it enters a footprint.
+pub(crate) fn unseen<T>(looks_on: impl FnOnce() -> T) -> T {
+    let was_on = ON.replace(false);
+    let seen = looks_on();
+    ON.set(was_on);
+    seen
+}
+
 /// The footprint of the step that ends here; the next one begins.
 pub(crate) fn take(into: &mut Vec<Entry>) {
     into.clear();

@@ -214,6 +214,7 @@ impl Task {
         let id = machine.disk_mut().submit(moment, request, note);
         footprint::note(Entry::Submitted(id));
         machine.0.bios.borrow_mut().set(id, pending);
+        machine.look_at_submission(id);
         Ok(id)
     }
 

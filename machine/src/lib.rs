@@ -24,6 +24,7 @@ mod machine;
 pub mod medium;
 mod task;
 mod wait;
+mod watch;
 
 pub use block::{BLOCK_BYTES, Block, SECTOR_BYTES};
 pub use choice::{Actor, Choice, Chooser};
@@ -37,3 +38,4 @@ pub use machine::{
 };
 pub use task::Task;
 pub use wait::WaitQueue;
+pub use watch::{Tally, Watcher};

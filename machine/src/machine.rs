@@ -16,8 +16,9 @@ use crate::fault::{Fault, FaultKind, capture};
 use crate::fibre::{Fibre, Handle, Pause, Resume};
 use crate::footprint::{self, Entry, Touch};
 use crate::io::Bios;
-use crate::lock::lockdep::{Held, Lockdep};
+use crate::lock::lockdep::{Held, Lockdep, Token};
 use crate::task::Task;
+use crate::watch::Watch;
 use smallvec::SmallVec;
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::rc::Rc;
@@ -75,13 +76,17 @@ pub struct Config {
     pub steps_max: u64,
     /// Retries of one operation after which it counts as livelocked (races.md §7.5.11).
     pub retries_max: u32,
+    /// How often later requests may pass one that waits for a lock, where [`Fairness`] lets them
+    /// at all; then it counts as livelocked (races.md §7.5.11).
+    pub bypasses_max: u32,
     /// How locks order those who wait.
     pub fairness: Fairness,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { steps_max: 100_000, retries_max: 64, fairness: Fairness::Fifo }
+        let (retries_max, bypasses_max) = (64, 256);
+        Config { steps_max: 100_000, retries_max, bypasses_max, fairness: Fairness::Fifo }
     }
 }
 
@@ -147,6 +152,8 @@ pub(crate) struct TaskState {
     pub event: Event,
     pub waiting: Option<Waiting>,
     pub held: SmallVec<[Held; 8]>,
+    /// What the asynchronous IO holds that the task works for.
+    pub serving: SmallVec<[Held; 2]>,
     pub retries: u32,
     pub handle: Handle,
     fibre: Option<Fibre>,
@@ -162,6 +169,10 @@ pub(crate) struct Inner {
     pub tasks: RefCell<Vec<TaskState>>,
     pub bios: RefCell<Bios>,
     pub lockdep: RefCell<Lockdep>,
+    /// Locks that asynchronous IO holds.
+    pub tokens: RefCell<SmallVec<[Token; 4]>>,
+    pub watch: Watch,
+    pub faults: RefCell<Vec<Fault>>,
     pub poisoned: Cell<bool>,
     ready: Cell<u64>,
     next: Cell<Option<TaskId>>,
@@ -176,7 +187,6 @@ pub(crate) struct Inner {
     candidates: RefCell<Vec<Candidate>>,
     choices: RefCell<Vec<Choice>>,
     trace: RefCell<Vec<Step>>,
-    faults: RefCell<Vec<Fault>>,
     disk: RefCell<Disk>,
 }
 
@@ -190,6 +200,9 @@ impl Machine {
             tasks: RefCell::default(),
             bios: RefCell::default(),
             lockdep: RefCell::default(),
+            tokens: RefCell::default(),
+            watch: Watch::default(),
+            faults: RefCell::default(),
             poisoned: Cell::new(false),
             ready: Cell::new(0),
             next: Cell::new(None),
@@ -204,7 +217,6 @@ impl Machine {
             candidates: RefCell::default(),
             choices: RefCell::default(),
             trace: RefCell::default(),
-            faults: RefCell::default(),
             disk: RefCell::new(disk),
         }))
     }
@@ -220,6 +232,8 @@ impl Machine {
         m.choices.borrow_mut().clear();
         m.trace.borrow_mut().clear();
         m.faults.borrow_mut().clear();
+        m.tokens.borrow_mut().clear();
+        self.forget_watch();
         m.config.set(config);
         m.ready.set(0);
         m.next.set(None);
@@ -330,6 +344,7 @@ impl Machine {
             event: Event::START,
             waiting: None,
             held: SmallVec::new(),
+            serving: SmallVec::new(),
             retries: 0,
             handle,
             fibre: Some(fibre),
@@ -450,6 +465,7 @@ impl Machine {
             };
             (state.fibre.take().expect("a task is resumed once at a time"), resume)
         };
+        m.watch.running.set(id);
         capture::set_inside(true);
         let pause = fibre.resume(resume);
         capture::set_inside(false);
@@ -457,22 +473,6 @@ impl Machine {
             Pause::Finished => fibre.put(),
             Pause::Suspended => m.tasks.borrow_mut()[id.0 as usize].fibre = Some(fibre),
         }
-    }
-
-    /// Records a fault and stops the machine.
-    pub fn report(&self, fault: Fault) {
-        self.0.faults.borrow_mut().push(fault);
-        self.0.poisoned.set(true);
-    }
-
-    /// Reports a broken invariant of the code that runs on the machine; `key` names the invariant.
-    pub fn invariant(&self, key: &str, message: &str) {
-        self.report(Fault {
-            kind: FaultKind::Invariant,
-            message: message.to_string(),
-            details: Vec::new(),
-            key: format!("invariant {key}"),
-        });
     }
 
     /// A decision that is not about who runs: a number below `n`. Not asked and not recorded if
@@ -563,7 +563,9 @@ impl Machine {
         self.disk_mut().complete(moment, id);
         let what = StepKind::Complete(id);
         self.0.trace.borrow_mut().push(Step { moment, actor: Actor::Device, what });
+        self.look_at_completion(id);
         crate::io::finish(self, id);
+        self.look_at_step(Actor::Device);
     }
 
     pub(crate) fn set_ready(&self, id: TaskId) {
@@ -583,6 +585,7 @@ impl Machine {
         if m.poisoned.get() {
             return Err(Stopped);
         }
+        self.look_at_step(Actor::Task(id));
         if m.preempts.get() {
             self.0.tasks.borrow_mut()[id.0 as usize].event = event;
             self.switch_at(id)?;

@@ -341,7 +341,7 @@ fn a_token_outlives_its_task_and_is_released_by_another() {
         "submit",
         Kind::Foreground,
         Box::new(move |task| {
-            *s.borrow_mut() = Some(l.lock(task)?.into_token());
+            *s.borrow_mut() = Some(l.lock(task)?.into_token(machine::Server::Any));
             Ok(())
         }),
     );

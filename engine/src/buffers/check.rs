@@ -25,6 +25,13 @@ impl Buffers {
         Err(Error::Stopped)
     }
 
+    /// The device's step at the end of an IO is one like others.
+    pub(super) fn look_at_end(&self, block: u64) {
+        self.machine.look_on(|_| {
+            let _stops_the_machine = self.assert_block(block);
+        });
+    }
+
     /// Checks all buffers.
     ///
     /// # Errors

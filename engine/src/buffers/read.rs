@@ -112,7 +112,7 @@ impl Buffers {
             }
         }
         self.assert_block(buffer.block)?;
-        let pages: Locked = pages.into_iter().map(machine::Guard::into_token).collect();
+        let pages: Locked = pages.into_iter().map(|page| page.into_token(Server::Device)).collect();
         let request = Request::read(DeviceId(self.device), buffer.block);
         let note = Note { tag: buffer.block, what: self.what };
         let (room, id) = (self.clone(), buffer.id);
@@ -132,5 +132,6 @@ impl Buffers {
         buffer.clear(Bits::READING); // E-5: the counter drops before the bit clears
         drop(pages);
         buffer.ended.wake_all();
+        self.look_at_end(buffer.block);
     }
 }

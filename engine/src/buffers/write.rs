@@ -157,6 +157,7 @@ impl Buffers {
             buffer.clear(Bits::WRITEBACK); // WE11
             buffer.ended.wake_all();
         }
+        self.look_at_end(buffer.block);
     }
 
     fn wait_writes(&self, task: &Task, is_wanted: impl Fn(u64) -> bool) -> Result<()> {

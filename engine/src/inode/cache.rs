@@ -48,6 +48,11 @@ impl InodeCache {
         self.inodes.borrow().range(Ino(ino.0 + 1)..).next().map(|(_, inode)| inode.clone())
     }
 
+    /// Calls `visit` with each inode, in the order of numbers.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Rc<Inode>)) {
+        self.inodes.borrow().values().for_each(&mut visit);
+    }
+
     /// The first inode for which `wanted` holds.
     pub fn first_where(&self, wanted: impl Fn(&Inode) -> bool) -> Option<Rc<Inode>> {
         self.inodes.borrow().values().find(|inode| wanted(inode)).cloned()

@@ -12,6 +12,7 @@ use super::ordered::OrderedExtent;
 use super::span::Blocks;
 use crate::store::ExtentKind;
 use crate::types::{Run, TransactionId};
+use machine::Tally;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -108,11 +109,22 @@ pub struct ExtentMap {
     extents: BTreeMap<u64, Extent>,
     loaded: bool,
     seq: u64,
+    changes: Tally,
     /// Written blocks behind the end of the file that the tree still has.
     leftovers: SmallVec<[Blocks; 1]>,
 }
 
 impl ExtentMap {
+    /// An empty map that tells of its changes.
+    pub(super) fn new(changes: &Tally) -> ExtentMap {
+        ExtentMap { changes: changes.clone(), ..ExtentMap::default() }
+    }
+
+    fn note_change(&mut self) {
+        self.seq += 1;
+        self.changes.note();
+    }
+
     /// Whether the map has been read from the tree.
     pub fn is_loaded(&self) -> bool {
         self.loaded
@@ -188,7 +200,7 @@ impl ExtentMap {
     pub fn insert(&mut self, extent: Extent) {
         assert!(!extent.blocks.is_empty(), "an extent of no blocks");
         debug_assert!(self.is_free(extent.blocks), "extents never overlap: {}", extent.blocks);
-        self.seq += 1;
+        self.note_change();
         self.extents.insert(extent.blocks.start, extent);
     }
 
@@ -211,7 +223,7 @@ impl ExtentMap {
             }
             removed.push(extent.clipped(blocks));
         }
-        self.seq += 1;
+        self.note_change();
         debug_assert!(self.is_free(blocks));
         removed
     }
@@ -227,7 +239,7 @@ impl ExtentMap {
         self.extents.clear();
         self.leftovers.clear();
         self.loaded = false;
-        self.seq += 1;
+        self.note_change();
     }
 
     fn overlapping_starts(&self, blocks: Blocks) -> impl Iterator<Item = u64> {

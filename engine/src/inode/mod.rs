@@ -25,7 +25,7 @@ use extents::{Extent, ExtentMap};
 use layouts::Layouts;
 use log_state::LogState;
 use machine::cell::{Cell, RefCell};
-use machine::{Machine, Mutex, RangeLock, RwLock, WaitQueue};
+use machine::{Machine, Mutex, RangeLock, RwLock, Tally, WaitQueue};
 use ordered::OrderedTable;
 use pages::PageCache;
 use span::{Blocks, Span};
@@ -67,6 +67,8 @@ pub struct Inode {
     size: Cell<u64>,
     /// The size in the tree, in bytes. Under EXT.
     disk_size: Cell<u64>,
+    /// For the checkers alone: the count of changes that they have looked at.
+    pub(crate) looked_at: Tally,
     /// Open files and mappings.
     users: Cell<u32>,
     /// Historical: direct reads in flight, where some defect counts them (i_dio_count).
@@ -88,8 +90,8 @@ impl Inode {
             ext: RwLock::new(machine, &EXT, instance),
             logi: Mutex::new(machine, &LOGI, instance),
             rmap: Mutex::new(machine, &RMAP, instance),
-            extents: RefCell::default(),
-            ordered: RefCell::default(),
+            extents: RefCell::new(ExtentMap::new(machine.changes())),
+            ordered: RefCell::new(OrderedTable::new(machine.changes())),
             ordered_end: WaitQueue::new(machine),
             pages: PageCache::new(machine, ino),
             log: LogState::new(item.size, TransactionId(item.transid)),
@@ -99,6 +101,7 @@ impl Inode {
             item: Cell::new(item),
             size: Cell::new(item.size),
             disk_size: Cell::new(item.size),
+            looked_at: Tally::default(),
             users: Cell::new(0),
             direct_reads: Cell::new(0),
             dio_sem: RwLock::new(machine, &DIO_SEM, instance),

@@ -9,6 +9,7 @@ use super::span::Blocks;
 use crate::paths::direct::Iocb;
 use crate::store::Reserve;
 use crate::types::{Run, TransactionId};
+use machine::Tally;
 use machine::cell::{Cell, RefCell};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -161,9 +162,26 @@ impl OrderedExtent {
 #[derive(Default)]
 pub struct OrderedTable {
     extents: BTreeMap<u64, Rc<OrderedExtent>>,
+    seq: u64,
+    changes: Tally,
 }
 
 impl OrderedTable {
+    /// An empty table that tells of its changes.
+    pub(super) fn new(changes: &Tally) -> OrderedTable {
+        OrderedTable { changes: changes.clone(), ..OrderedTable::default() }
+    }
+
+    /// A number that grows with every change.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    fn note_change(&mut self) {
+        self.seq += 1;
+        self.changes.note();
+    }
+
     /// The first one that overlaps `blocks`.
     pub fn first_in(&self, blocks: Blocks) -> Option<&Rc<OrderedExtent>> {
         let before = self.extents.range(..blocks.start).next_back().map(|(_, ordered)| ordered);
@@ -184,16 +202,19 @@ impl OrderedTable {
 
     pub(super) fn insert(&mut self, ordered: Rc<OrderedExtent>) {
         assert!(self.first_in(ordered.blocks).is_none(), "ordered extents never overlap");
+        self.note_change();
         self.extents.insert(ordered.blocks.start, ordered);
     }
 
     pub(super) fn remove(&mut self, ordered: &OrderedExtent) {
+        self.note_change();
         let removed = self.extents.remove(&ordered.blocks.start);
         assert!(removed.is_some_and(|it| std::ptr::eq(&*it, ordered)), "retired once");
     }
 
     /// Forgets everything, as a mount that is abandoned does.
     pub(super) fn clear(&mut self) {
+        self.note_change();
         self.extents.clear();
     }
 }

@@ -13,7 +13,7 @@ use crate::classes::PAGE;
 use crate::store::Reserve;
 use crate::types::Ino;
 use machine::cell::{Cell, Ref, RefCell};
-use machine::{BLOCK_BYTES, Block, Machine, Mutex, WaitQueue};
+use machine::{BLOCK_BYTES, Block, Machine, Mutex, Tally, WaitQueue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -26,6 +26,14 @@ pub enum PageData {
 }
 
 impl PageData {
+    /// Whether these are the bytes of a block.
+    pub(crate) fn is_same(&self, block: &Block) -> bool {
+        match self {
+            PageData::Clean(mine) => mine == block,
+            PageData::Dirty(bytes) => **bytes == *block.bytes(),
+        }
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8; BLOCK_BYTES] {
         match self {
@@ -166,6 +174,8 @@ pub struct PageCache {
     /// Pages whose content is not yet part of the file: dirty, or under writeback and not retired.
     unsettled: RefCell<BTreeSet<u64>>,
     writeback_end: WaitQueue,
+    /// For the checkers alone.
+    changes: Tally,
 }
 
 impl PageCache {
@@ -178,7 +188,19 @@ impl PageCache {
             writeback: RefCell::default(),
             unsettled: RefCell::default(),
             writeback_end: WaitQueue::new(machine),
+            changes: Tally::default(),
         }
+    }
+
+    /// How often pages, or entries of page tables that lead to them, have changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.count()
+    }
+
+    /// Something of a page, or of an entry that leads to one, changed.
+    pub(crate) fn note_change(&self) {
+        self.changes.note();
+        self.machine.changes().note();
     }
 
     /// Waited on for the end of writeback (WBWAIT).
@@ -208,6 +230,7 @@ impl PageCache {
             unsaved: Cell::new(false),
             reserve: RefCell::default(),
         });
+        self.note_change();
         self.pages.borrow_mut().insert(index, page.clone());
         (page, true)
     }
@@ -219,6 +242,7 @@ impl PageCache {
         let removed = self.pages.borrow_mut().remove(&page.index);
         assert!(removed.is_some_and(|it| std::ptr::eq(&*it, page)), "evicted once");
         page.attached.set(false);
+        self.note_change();
     }
 
     /// Tags a page as dirty. Tells whether it was not.
@@ -228,6 +252,7 @@ impl PageCache {
             return false;
         }
         page.unsaved.set(false);
+        self.note_change();
         self.dirty.borrow_mut().insert(page.index);
         self.unsettled.borrow_mut().insert(page.index);
         true
@@ -245,6 +270,7 @@ impl PageCache {
     }
 
     fn untag_dirty(&self, page: &Page) -> bool {
+        self.note_change();
         page.dirty.replace(false) && self.dirty.borrow_mut().remove(&page.index)
     }
 
@@ -252,6 +278,7 @@ impl PageCache {
     pub fn start_writeback(&self, page: &Page) {
         assert!(page.dirty.get() && !page.writeback.get(), "a dirty page, written once at a time");
         page.writeback.set(true);
+        self.note_change();
         self.writeback.borrow_mut().insert(page.index);
         self.untag_dirty(page);
     }
@@ -259,6 +286,7 @@ impl PageCache {
     /// What was under writeback in these blocks is part of the file now, or lost: sizes need not
     /// wait for it any more. The writeback itself ends later.
     pub fn settle(&self, blocks: Blocks) {
+        self.note_change();
         let mut unsettled = self.unsettled.borrow_mut();
         let dirty = self.dirty.borrow();
         for index in blocks.iter() {
@@ -276,6 +304,7 @@ impl PageCache {
     /// The writeback of a page ended. Takes no lock: completion owns the page's writeback.
     pub fn end_writeback(&self, page: &Page) {
         assert!(page.writeback.replace(false), "ended once");
+        self.note_change();
         self.writeback.borrow_mut().remove(&page.index);
         self.writeback_end.wake_all();
     }

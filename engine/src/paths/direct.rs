@@ -104,6 +104,11 @@ impl Iocb {
         self.span
     }
 
+    /// For the checkers: a worker acquires what it does under the ranges that this request holds.
+    pub(crate) fn is_served_by(&self, task: &Task) {
+        task.serve(&self.tokens.borrow());
+    }
+
     /// Counts as a direct read of its inode until it ends.
     pub(super) fn count(&self) {
         self.counted.set(true);
@@ -140,7 +145,10 @@ impl Iocb {
     /// Waits for the end. How many bytes were read or written.
     fn wait(&self, task: &Task, class: &'static LockClass) -> Result<usize> {
         let object = Object::new(kind::INODE, self.inode.ino.0, 1);
-        task.wait(&self.end, class, object, Server::Any, || self.done.get())?;
+        // A read ends with the device; a write has yet to become part of the file.
+        let is_read = !self.data.borrow().is_empty();
+        let server = if is_read { Server::Device } else { Server::Worker("cw") };
+        task.wait(&self.end, class, object, server, || self.done.get())?;
         match &*self.error.borrow() {
             Some(error) => Err(error.clone()),
             None => Ok(self.bytes.get() as usize),
@@ -239,7 +247,7 @@ impl Fs {
         self.count_read(task, &iocb, true)?;
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
         if !self.defects().has(Defect::DioReadBlockFreedRealloc) {
-            iocb.tokens.borrow_mut().push(rl.into_token()); // DREAD.6
+            iocb.tokens.borrow_mut().push(rl.into_token(Server::Device)); // DREAD.6
         }
         if iocb.end_part() {
             iocb.release(); // DREAD.7
@@ -348,7 +356,8 @@ impl Fs {
         // DWRITE.7 to DWRITE.9
         self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?;
         if !self.unlocks_at_submission() {
-            let tokens = [Some(rl), ml].into_iter().flatten().map(Guard::into_token);
+            let tokens = [Some(rl), ml].into_iter().flatten();
+            let tokens = tokens.map(|guard| guard.into_token(Server::Worker("cw")));
             iocb.tokens.borrow_mut().extend(tokens); // DWRITE.9
         }
         self.end_piece(&iocb);

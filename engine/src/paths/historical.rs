@@ -89,6 +89,7 @@ impl Fs {
             drop(ext);
             drop(handle);
             self.wait_ordered(task, inode, blocks)?;
+            task.progress("joining beside a write in flight")?;
         }
     }
 

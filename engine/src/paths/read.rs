@@ -173,6 +173,7 @@ impl Fs {
     pub(crate) fn add_page(&self, inode: &Inode, index: u64) -> Rc<Page> {
         let (page, is_new) = inode.pages.find_or_add(index);
         if is_new {
+            self.look_at_added(inode, index); // P-1
             self.count_pages(1, 0);
             self.kick_reclaimer();
         }

@@ -25,7 +25,7 @@ use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
 use crate::types::BLOCK_BYTES;
 use machine::disk::Note;
-use machine::{Access, Block, Guard, Mode, Object, Site, Task};
+use machine::{Access, Block, Guard, Mode, Object, Server, Site, Task};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -133,8 +133,10 @@ impl Fs {
         let note = Note { what: "data", tag: inode.ino.0 };
         let request = read_request(readable.run);
         let inode = inode.clone();
-        let pages: LockedPages =
-            pages.into_iter().map(|(page, guard)| (page, guard.into_token())).collect();
+        let pages: LockedPages = pages
+            .into_iter()
+            .map(|(page, guard)| (page, guard.into_token(Server::Device)))
+            .collect();
         let end = move |outcome: &std::result::Result<machine::disk::Data, _>| {
             for (at, (page, _locked)) in pages.into_iter().enumerate() {
                 if let Ok(data) = outcome

@@ -251,11 +251,15 @@ impl Fs {
                 continue; // another worker was faster
             };
             task.begin_operation();
+            self.serve(task, ordered.iocb.as_deref());
             self.complete(task, &ordered).or_else(only_stopped)?;
+            self.serve(task, None);
             if self.defects().has(Defect::DsyncOnCompletionWorker) {
                 let dsync = workers.dsyncs.borrow_mut().pop_front();
                 if let Some((iocb, file, sync)) = dsync {
+                    self.serve(task, Some(&iocb));
                     self.end_synced(task, &iocb, &file, sync).or_else(only_stopped)?;
+                    self.serve(task, None);
                 }
             }
         }
@@ -269,7 +273,9 @@ impl Fs {
             let next = workers.dsyncs.borrow_mut().pop_front();
             let Some((iocb, file, sync)) = next else { return Ok(()) };
             task.begin_operation();
+            self.serve(task, Some(&iocb));
             self.end_synced(task, &iocb, &file, sync).or_else(only_stopped)?;
+            self.serve(task, None);
         }
     }
 
@@ -281,7 +287,9 @@ impl Fs {
             let next = workers.trims.borrow_mut().pop_front();
             let Some(iocb) = next else { return Ok(()) };
             task.begin_operation();
+            self.serve(task, Some(&iocb));
             self.end_failed(task, &iocb).or_else(only_stopped)?;
+            self.serve(task, None);
         }
     }
 

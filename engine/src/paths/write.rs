@@ -224,6 +224,7 @@ impl Fs {
         task.site(&DIRTY, Object::new(kind::PAGE, inode.ino.0, index), Access::Write)?;
         change();
         page.set_uptodate();
+        self.look_at_dirtied(inode, page); // P-2
         inode.pages.set_dirty(page);
         self.kick_flusher(inode.ino);
         Ok(Dirtied { _ext: ext, _handle: handle })

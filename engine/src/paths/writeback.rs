@@ -227,6 +227,9 @@ impl Fs {
             }
             let result = match result {
                 Err(Error::NoSpace { .. }) if room != Room::Last || published.waits_for_others => {
+                    if published.ordered.is_empty() {
+                        task.progress("placing dirty pages")?;
+                    }
                     room = room.after_a_commit(!published.ordered.is_empty());
                     self.store().commit(task) // it waits for what was submitted, and takes no PAGE
                 }

@@ -2,7 +2,7 @@
 
 use super::items::csum_key;
 use super::refs;
-use super::space::{ReadPin, Reserve, Urgency};
+use super::space::{BlockUse, ReadPin, Reserve, Urgency};
 use super::{BTree, Handle, Store, Tree};
 use crate::defects::Defect;
 use crate::error::{Error, Result};
@@ -210,6 +210,22 @@ impl Store {
     /// `Corrupt` if there is no such block; those of reading the free-space map.
     pub fn is_allocated(&self, task: &Task, block: u64) -> Result<bool> {
         self.space.is_allocated(task, block)
+    }
+
+    /// What a block of the data device is used for, if the part of the free-space map that says so
+    /// is in memory.
+    pub fn use_of(&self, block: u64) -> Option<BlockUse> {
+        self.space.use_of(block)
+    }
+
+    /// Whether a read in flight keeps a block from being reused.
+    pub fn is_being_read(&self, block: u64) -> bool {
+        self.space.is_being_read(block)
+    }
+
+    /// Blocks behind the superblocks that are written in place.
+    pub fn bare_nodes(&self) -> u8 {
+        self.committed.borrow().image.buffers
     }
 
     /// Blocks that are not allocated. Equal to what it was after mkfs once everything is deleted

@@ -37,7 +37,7 @@ pub use commit::SUPER;
 pub use items::{ExtentItem, ExtentKind, InodeItem, OrphanItem, RefsItem, Value};
 pub use key::{BlockPtr, Key, Kind, Root, Tree};
 pub use log::{LOG, LOGROOT, LogTrees, RootLocked};
-pub use space::{ALLOC, ReadPin, Reserve};
+pub use space::{ALLOC, BlockUse, ReadPin, Reserve};
 pub use superblock::{LogRoot, Superblock};
 pub use transaction::{Handle, Join, OBJECT_TRANSACTION, PENDING, TX, TXCW};
 pub use tree::NODE;

@@ -60,6 +60,8 @@ pub(crate) struct Transaction {
     completions: RwLock,
     /// A commit lets no new user in, whatever order the locks serve in.
     is_closing: Rc<Cell<u32>>,
+    /// The task that closed it last, for the wait-for graph.
+    closer: Cell<Option<TaskId>>,
     gate: WaitQueue,
     pending: Rc<Cell<u64>>,
     pending_queue: WaitQueue,
@@ -187,6 +189,7 @@ impl Transaction {
             users: RwLock::new(machine, &TX, (0, 0)),
             completions: RwLock::new(machine, &TXCW, (0, 0)),
             is_closing: Rc::default(),
+            closer: Cell::new(None),
             gate: WaitQueue::new(machine),
             pending: Rc::default(),
             pending_queue: WaitQueue::new(machine),
@@ -216,7 +219,8 @@ impl Transaction {
                 let is_closing = &self.is_closing;
                 let gate = Object::new(OBJECT_TRANSACTION, 0, 1);
                 // TXC.1: users do not pass a waiting commit.
-                task.wait(&self.gate, &TX, gate, Server::Any, || is_closing.get() == 0)?;
+                let server = self.closer.get().map_or(Server::Any, Server::Task);
+                task.wait(&self.gate, &TX, gate, server, || is_closing.get() == 0)?;
                 self.users.read(task)?
             }
             // W-3: a commit blocks completions only once nothing is pending.
@@ -250,6 +254,7 @@ impl Transaction {
     pub(crate) fn close(&self, task: &Task) -> Result<Closed> {
         assert!(self.joined_by(task.id()).is_none(), "a task cannot commit what it has joined");
         self.is_closing.set(self.is_closing.get() + 1);
+        self.closer.set(Some(task.id()));
         let mut closed = Closed {
             is_closing: self.is_closing.clone(),
             gate: self.gate.clone(),
@@ -259,7 +264,7 @@ impl Transaction {
         closed._users = Some(self.users.write(task)?); // TXC.1, TXC.2
         let pending = &self.pending;
         let object = Object::new(OBJECT_TRANSACTION, 0, 2);
-        let server = Server::Any;
+        let server = Server::Worker("cw");
         task.wait(&self.pending_queue, &PENDING, object, server, || pending.get() == 0)?; // TXC.3
         closed._completions = Some(self.completions.write(task)?); // TXC.4
         Ok(closed)

@@ -3,6 +3,7 @@
 use super::{Exit, Failure, bar, interruptible, print_json, read_program, say};
 use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
+use crate::finding::Finding;
 use crate::lanes::{self, Window};
 use crate::session::Session;
 use clap::Args;
@@ -78,7 +79,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         print_json(&document);
     } else {
         print_text(&document, &explored);
-        if let Some(finding) = explored.finding.as_ref().filter(|_| arguments.trace) {
+        if let Some(finding) = first(&explored).filter(|_| arguments.trace) {
             let program = Rc::new(finding.program.clone());
             let shown = session.replay(&program).map_err(Failure::Input)?;
             let cut = program.cut.as_ref().map(crate::finding::moment);
@@ -90,8 +91,13 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     Ok(if fine { Exit::Expected } else { Exit::Violation })
 }
 
+/// What there is to tell: a violation, or else a broken rule without a consequence.
+fn first(explored: &Explored) -> Option<&Finding> {
+    explored.finding.as_ref().or(explored.suspicion.as_ref())
+}
+
 fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<Document, Failure> {
-    let finding = match &explored.finding {
+    let finding = match first(explored) {
         None => None,
         Some(finding) => Some(finding.write(&arguments.out).map_err(|error| {
             Failure::Input(format!("failed to write to {}: {error}", arguments.out.display()))
@@ -99,13 +105,14 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
     };
     let verdict = match (&explored.finding, explored.exhausted) {
         (Some(_), _) => "reachable",
+        (None, _) if explored.suspicion.is_some() => "suspect",
         (None, true) => "unreachable",
         (None, false) => "inconclusive",
     };
     Ok(Document {
         file: arguments.file.clone(),
         verdict,
-        kind: explored.finding.as_ref().map(|finding| finding.wrong.kind.clone()),
+        kind: first(explored).map(|finding| finding.wrong.kind.clone()),
         pmin: explored.pmin,
         preemptions: arguments.preemptions,
         schedules: explored.schedules,
@@ -135,6 +142,9 @@ fn print_text(document: &Document, explored: &Explored) {
     if let (Some(pmin), Some(finding)) = (document.pmin, &explored.finding) {
         let switches = finding.switches();
         say(&format!("with {pmin} preemptions, {switches} switches: {}", finding.wrong));
+    }
+    if let Some(finding) = explored.suspicion.as_ref().filter(|_| document.verdict == "suspect") {
+        say(&format!("no consequence within the bound, and a broken rule: {}", finding.wrong));
     }
     if document.verdict == "inconclusive" {
         say("the bound was not exhausted: nothing is proven");

@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let mut session = Session::default();
     let clock = Stopwatch::start();
     let shown = session.replay(&Rc::new(program.clone())).map_err(Failure::Input)?;
-    let Some(finding) = shown.finding else {
+    let Some(finding) = shown.first().cloned() else {
         let name = arguments.file.display();
         return Err(Failure::Input(format!("failed to minimize {name}: it shows no violation")));
     };

@@ -103,7 +103,7 @@ impl PowerCut {
             }
         };
         self.summary.seen.collect_with(self.session.executor(), &program, &shown, show);
-        shown.finding
+        shown.first().cloned()
     }
 
     /// Minimizes a finding and shows it on standard error; it is in its file before that begins.

@@ -84,6 +84,13 @@ impl EngineTarget {
         Ok(())
     }
 
+    /// Has the engine's checkers look on from now on.
+    pub fn watch(&self) {
+        if let Some(fs) = self.fs() {
+            fs.watch();
+        }
+    }
+
     /// The mounted file system.
     pub fn fs(&self) -> Option<Fs> {
         self.fs.borrow().clone()

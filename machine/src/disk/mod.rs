@@ -10,7 +10,7 @@
 //!
 //! Reading order: `request` (what is asked and the log), `device` (the running disk), `versions`
 //! (what a cut may leave of each block), `crash` (one state, read lazily), `trie` and `explore`
-//! (all states that recovery can tell apart).
+//! (all states that recovery can tell apart), `volatile` (what is not durable now).
 
 mod crash;
 mod device;
@@ -20,6 +20,7 @@ mod request;
 mod selection;
 mod trie;
 mod versions;
+mod volatile;
 
 #[cfg(test)]
 mod explore_tests;
@@ -40,6 +41,7 @@ pub use request::{Data, DiskError, Log, Logged, Note, Op, Outcome, Request, Requ
 pub use selection::{Kept, ParseKeptError, Selection, Source};
 pub use trie::{Diverged, LeafId};
 pub use versions::{Ages, Choice, EVERY_LIMIT, History, Options, TornPolicy, Version};
+pub use volatile::Volatile;
 
 /// The number of an event. The caller counts; every event that the disk hears of has a larger one
 /// than the event before. Zero is before everything.

@@ -1,8 +1,10 @@
 //! The queue behind every lock.
 
-use super::lockdep::Held;
+use super::lockdep::{Held, Token};
 use super::{LockClass, Mode, Range};
+use crate::deadlock::place as show;
 use crate::event::{Access, Event, Object, Site};
+use crate::fault::{Fault, FaultKind};
 use crate::footprint::{self, Touch};
 use crate::machine::{Fairness, Machine, Server, Status, Stopped, TaskId, Waiting};
 use crate::task::Task;
@@ -17,7 +19,7 @@ static ACQUIRE: Site = Site::new("lock.acquire");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
     Task(TaskId),
-    /// An asynchronous IO, to which a task moved its guard.
+    /// An asynchronous IO, to which a task moved its guard. See [`Token`].
     Token,
 }
 
@@ -55,6 +57,8 @@ struct Waiter {
     task: TaskId,
     parts: SmallVec<[Part; 2]>,
     granted: Cell<bool>,
+    /// How often a later request that conflicts was granted before this one.
+    bypassed: Cell<u32>,
     place: &'static Location<'static>,
 }
 
@@ -170,6 +174,16 @@ impl Core {
         footprint::touch(self.object.into(), touch);
     }
 
+    /// Whether the task that runs holds all of a range, in this mode or a stronger one. For
+    /// watchers: it leaves no footprint.
+    pub(super) fn is_held_by_runner(&self, range: Range, mode: Mode) -> bool {
+        let runner = Holder::Task(self.machine.0.watch.running.get());
+        self.granted.borrow().iter().any(|grant| {
+            let suffices = mode == Mode::Read || grant.mode == Mode::Write;
+            grant.holder == runner && suffices && grant.range.contains(&range)
+        })
+    }
+
     fn is_read_held(&self) -> bool {
         self.granted.borrow().iter().any(|grant| grant.mode == Mode::Read)
     }
@@ -191,6 +205,7 @@ impl Core {
                 footprint::touch(part.core.object.into(), Touch::Change);
             }
             if waiter.parts.iter().all(|part| part.is_grantable(Some(&waiter))) {
+                waiter.parts.iter().for_each(|it| it.core.note_bypassed(it, Some(&waiter)));
                 for part in &waiter.parts {
                     part.core.queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, &waiter));
                 }
@@ -226,6 +241,43 @@ impl Core {
             place,
         };
         self.machine.0.tasks.borrow_mut()[task.0 as usize].held.push(held);
+    }
+
+    /// Counts whom a grant passes: those who asked before and want what it takes (races.md
+    /// §7.5.11). First come, first served lets nobody pass.
+    fn note_bypassed(&self, part: &Part, me: Option<&Rc<Waiter>>) {
+        let queue = self.queue.borrow();
+        let range = part.range.get();
+        let earlier = queue.iter().take_while(|it| me.is_none_or(|me| !Rc::ptr_eq(me, it)));
+        for waiter in earlier {
+            let is_mine = |other: &Part| std::ptr::eq(&*other.core, self);
+            let conflicts =
+                |other: &Part| is_mine(other) && other.conflicts_with(&range, part.mode);
+            if !waiter.parts.iter().any(conflicts) {
+                continue;
+            }
+            let count = waiter.bypassed.get() + 1;
+            waiter.bypassed.set(count);
+            let config = self.machine.0.config.get();
+            let most = if config.fairness == Fairness::Fifo { 0 } else { config.bypasses_max };
+            if count > most {
+                self.report_starved(waiter, count);
+            }
+        }
+    }
+
+    fn report_starved(&self, waiter: &Waiter, count: u32) {
+        let (name, place) = (self.machine.task_name(waiter.task), show(waiter.place));
+        let (class, (a, b)) = (self.class.name(), self.instance);
+        self.machine.report(Fault {
+            kind: FaultKind::Livelock,
+            message: format!(
+                "task {name} waits for {class}({a},{b}) at {place}: \
+                 {count} later requests passed it"
+            ),
+            details: crate::deadlock::lanes(&self.machine),
+            key: format!("livelock bypassed {class}"),
+        });
     }
 
     fn find(&self, hold: u32) -> usize {
@@ -298,14 +350,17 @@ fn grant_or_wait(
         part.core.touch(if is_grantable { part.mode } else { Mode::Write });
     }
     if is_grantable {
+        parts.iter().for_each(|part| part.core.note_bypassed(part, None));
         grant(task.id(), &parts, place);
         return Ok(guards(&parts));
     }
-    let waiter = Rc::new(Waiter { task: task.id(), parts, granted: Cell::new(false), place });
+    let (granted, bypassed) = (Cell::new(false), Cell::new(0));
+    let waiter = Rc::new(Waiter { task: task.id(), parts, granted, bypassed, place });
     for part in &waiter.parts {
         part.core.queue.borrow_mut().push(waiter.clone());
     }
-    let core = &waiter.parts[0].core;
+    let missing = waiter.parts.iter().find(|part| !part.is_grantable(Some(&waiter)));
+    let core = &missing.unwrap_or(&waiter.parts[0]).core;
     let waiting = Waiting {
         class: core.class.name(),
         instance: core.instance,
@@ -335,6 +390,7 @@ pub(super) fn try_acquire(
     if core.machine.0.poisoned.get() || !is_grantable {
         return None;
     }
+    core.note_bypassed(&part, None);
     grant(task.id(), std::slice::from_ref(&part), place);
     guards(std::slice::from_ref(&part)).pop()
 }
@@ -343,6 +399,11 @@ impl Guard {
     /// What is held.
     pub fn range(&self) -> Range {
         self.range
+    }
+
+    /// The number of what it holds.
+    pub(crate) fn hold(&self) -> u32 {
+        self.hold
     }
 
     /// Gives part of the range back; `range` must lie within what is held.
@@ -364,13 +425,15 @@ impl Guard {
     }
 
     /// Makes the guard a token of an asynchronous IO: it leaves the held set of its task, and may
-    /// be dropped by anyone.
-    pub fn into_token(self) -> Guard {
+    /// be dropped by anyone; `server` is who ends the IO, for the wait-for graph.
+    pub fn into_token(self, server: Server) -> Guard {
         self.core.touch(Mode::Write);
         let index = self.core.find(self.hold);
         let holder = self.core.granted.borrow()[index].holder;
-        if let Holder::Task(task) = holder {
-            self.core.machine.forget_held(task, self.hold);
+        if let Holder::Task(task) = holder
+            && let Some(held) = self.core.machine.forget_held(task, self.hold)
+        {
+            self.core.machine.0.tokens.borrow_mut().push(Token { held, server });
         }
         self.core.granted.borrow_mut()[index].holder = Holder::Token;
         self
@@ -385,8 +448,11 @@ impl Drop for Guard {
         if self.core.epoch != self.core.machine.epoch() {
             return; // The execution that took it is over.
         }
-        if let Holder::Task(task) = grant.holder {
-            self.core.machine.forget_held(task, self.hold);
+        match grant.holder {
+            Holder::Task(task) => {
+                self.core.machine.forget_held(task, self.hold);
+            }
+            Holder::Token => self.core.machine.forget_token(self.hold),
         }
         if !self.core.machine.0.poisoned.get() {
             self.core.grant_waiters();

@@ -3,7 +3,8 @@
 use super::LockClass;
 use crate::deadlock::place as show;
 use crate::fault::{Fault, FaultKind};
-use crate::machine::{Machine, Stopped, TaskId};
+use crate::machine::{Machine, Server, Stopped, TaskId};
+use crate::task::Task;
 use std::panic::Location;
 
 /// A lock that a task holds.
@@ -16,6 +17,14 @@ pub(crate) struct Held {
     pub lock: u32,
     pub hold: u32,
     pub place: &'static Location<'static>,
+}
+
+/// A lock that an asynchronous IO holds: a task took it and moved it there (races.md §7.2).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub held: Held,
+    /// Who ends the IO.
+    pub server: Server,
 }
 
 /// Which classes were acquired while which others were held, over all executions. At most 64
@@ -95,6 +104,9 @@ impl Machine {
     ) -> Result<(), Stopped> {
         let tasks = self.0.tasks.borrow();
         let held = &tasks[id.0 as usize].held;
+        if !tasks[id.0 as usize].serving.is_empty() {
+            self.check_served(id, class, instance, place);
+        }
         if held.is_empty() {
             return Ok(());
         }
@@ -123,13 +135,61 @@ impl Machine {
     }
 
     /// Removes a lock from the held set of a task.
-    pub(crate) fn forget_held(&self, task: TaskId, hold: u32) {
+    pub(crate) fn forget_held(&self, task: TaskId, hold: u32) -> Option<Held> {
         let mut tasks = self.0.tasks.borrow_mut();
         // After a reset the task is gone; its locks go with the engine that owned them.
-        let Some(state) = tasks.get_mut(task.0 as usize) else { return };
-        if let Some(index) = state.held.iter().rposition(|held| held.hold == hold) {
-            state.held.remove(index);
+        let state = tasks.get_mut(task.0 as usize)?;
+        let index = state.held.iter().rposition(|held| held.hold == hold)?;
+        Some(state.held.remove(index))
+    }
+
+    /// An asynchronous IO gives a lock back.
+    pub(crate) fn forget_token(&self, hold: u32) {
+        self.0.tokens.borrow_mut().retain(|token| token.held.hold != hold);
+    }
+
+    /// Checks what a task acquires while it works for an asynchronous IO, against what that holds.
+    /// No task holds both, so a broken order is a suspicion: the worker may have to wait for
+    /// others, and they for the IO.
+    fn check_served(
+        &self,
+        id: TaskId,
+        class: &'static LockClass,
+        instance: (u64, u64),
+        place: &'static Location<'static>,
+    ) {
+        let tasks = self.0.tasks.borrow();
+        let task = &tasks[usize::from(id.0)];
+        let mut lockdep = self.0.lockdep.borrow_mut();
+        let node = lockdep.node(class);
+        for held in &task.serving {
+            let ranked = held.class.rank() != 0 && class.rank() != 0;
+            let how = if ranked && held.class.rank() > class.rank() {
+                "against its rank"
+            } else if std::ptr::eq(held.class, class) && held.instance >= instance {
+                "against the order of its class"
+            } else if lockdep.add(held.node, node) {
+                "closing a cycle of classes"
+            } else {
+                continue;
+            };
+            let fault = order_fault(&task.name, class, instance, place, held, how);
+            let message = format!("{}, for the IO that it serves", fault.message);
+            let key = format!("token {} under {}", class.name(), held.class.name());
+            return self.suspect(FaultKind::LockOrder, &key, &message);
         }
+    }
+}
+
+impl Task {
+    /// Tells that from now on the task works for an asynchronous IO that holds these tokens: what
+    /// it acquires is acquired under them. Nothing, when it is done.
+    pub fn serve(&self, tokens: &[super::Guard]) {
+        let machine = self.machine();
+        let all = machine.0.tokens.borrow();
+        let mine = |token: &&Token| tokens.iter().any(|guard| guard.hold() == token.held.hold);
+        let serving = all.iter().filter(mine).map(|token| token.held).collect();
+        machine.0.tasks.borrow_mut()[usize::from(self.id().0)].serving = serving;
     }
 }
 

@@ -110,6 +110,11 @@ impl Mutex {
     pub fn is_locked(&self) -> bool {
         self.0.is_held()
     }
+
+    /// Whether the task that runs holds it. For watchers: it leaves no footprint.
+    pub fn is_held_by_runner(&self) -> bool {
+        self.0.is_held_by_runner(Range::ALL, Mode::Write)
+    }
 }
 
 /// Readers or one writer.
@@ -225,6 +230,12 @@ impl RangeLock {
     pub fn conflicts(&self, range: Range, mode: Mode) -> bool {
         self.0.look();
         self.0.has_conflict(&range, mode)
+    }
+
+    /// Whether the task that runs holds all of a range, in this mode or a stronger one. For
+    /// watchers: it leaves no footprint.
+    pub fn is_held_by_runner(&self, range: Range, mode: Mode) -> bool {
+        self.0.is_held_by_runner(range, mode)
     }
 
     /// Whether anybody holds any range.

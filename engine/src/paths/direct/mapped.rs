@@ -18,7 +18,7 @@ use crate::inode::Inode;
 use crate::inode::span::{FILE_BYTES_MAX, Span};
 use crate::paths::memory::{Source, Touch, UserMemory};
 use crate::paths::write::{floor, write_span};
-use machine::{Access, Mode, Object, Task};
+use machine::{Access, Mode, Object, Server, Task};
 use std::rc::Rc;
 
 impl Fs {
@@ -150,7 +150,8 @@ impl Fs {
         let published = iocb.span.blocks();
         // DWRITE.7 to DWRITE.9
         self.submit_pieces(task, &iocb, published, &contents, reserve.as_ref())?;
-        iocb.tokens.borrow_mut().push(ml.into_token()); // DWRITE.9: RL stays with the task
+        let ml = ml.into_token(Server::Worker("cw"));
+        iocb.tokens.borrow_mut().push(ml); // DWRITE.9: RL stays with the task
         self.end_piece(&iocb);
         Ok((iocb.wait(task, &IOCB_PART)? as u64).min(part.len()))
     }

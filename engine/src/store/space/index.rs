@@ -89,6 +89,18 @@ impl Index {
     }
 }
 
+/// The pointers of an index block, whatever index it is; none of any other block.
+pub(crate) fn pointers(content: &Block) -> Vec<BlockPtr> {
+    let mut reader = Reader::new(content.bytes());
+    if reader.bytes(4) != Some(MAGIC) {
+        return Vec::new();
+    }
+    let (_level, _reserved, count) = (reader.u8(), reader.u8(), reader.u16());
+    let count = u64::from(count.unwrap_or(0)).min(INDEX_POINTERS);
+    reader.bytes(56);
+    (0..count).map_while(|_| BlockPtr::read(&mut reader)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,7 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+pub(crate) use index::pointers;
 pub(crate) use places::{LogDevice, Places};
 
 /// Blocks that one bitmap block describes.
@@ -140,6 +141,17 @@ pub(crate) struct Irrevocable {
 pub struct ReadPin {
     space: Rc<Space>,
     id: u64,
+}
+
+/// What a block is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockUse {
+    /// Nothing: anybody may have it.
+    Free,
+    /// It is free once a commit is durable: freed by the running transaction, or of the log.
+    Held,
+    /// Something that the running transaction has.
+    Allocated,
 }
 
 /// The result of looking for a free block.
@@ -383,6 +395,22 @@ impl Space {
     pub(crate) fn is_allocated(&self, task: &Task, block: u64) -> Result<bool> {
         self.load_run(task, Run::new(block, 1))?;
         Ok(self.state.borrow_mut().map_of(block).is_allocated(block))
+    }
+
+    /// What a block is used for, if its bitmap is in memory.
+    pub(crate) fn use_of(&self, block: u64) -> Option<BlockUse> {
+        let state = self.state.borrow();
+        let map = state.maps.get((block / BITMAP_BLOCKS) as usize)?.as_ref()?;
+        Some(match (map.is_allocated(block), map.is_busy(block)) {
+            (true, _) => BlockUse::Allocated,
+            (false, true) => BlockUse::Held,
+            (false, false) => BlockUse::Free,
+        })
+    }
+
+    /// Whether a read in flight keeps a block from being reused.
+    pub(crate) fn is_being_read(&self, block: u64) -> bool {
+        self.state.borrow().is_read(block)
     }
 
     /// A free block according to the policy.

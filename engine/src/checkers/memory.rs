@@ -1,4 +1,4 @@
-//! Checks of what is in memory, at any scheduling point (races.md §7.5: 4, 5, 9).
+//! Checks of what is in memory, after every step (races.md §7.5: 4, 5, 9).
 //!
 //! Verified: extent maps and ordered extents agree pair by pair; no block of the device is
 //! under a write that a second extent knows (5, ownership); tags and states of pages agree (P-3); a
@@ -6,8 +6,7 @@
 //! writable ones to dirty pages (P-4, P-5).
 //!
 //! Not verified, because: the lock order, deadlocks, faults under locks and progress (1, 2, 3, 11)
-//! are the machine's to find; barriers and what the medium holds (6, 7) need the disk's log, which
-//! the harness has; buffers (8) belong to the store.
+//! are the machine's to find; buffers (8) check themselves at each of their steps.
 //!
 //! It looks at memory only and never switches tasks. It must never change anything.
 
@@ -16,6 +15,7 @@ use crate::inode::Inode;
 use crate::inode::extents::{Extent, ExtentState};
 use crate::inode::span::Blocks;
 use crate::types::{Ino, Run};
+use smallvec::SmallVec;
 use std::rc::Rc;
 
 /// A rule that memory breaks.
@@ -52,6 +52,50 @@ impl Fs {
             owned.extend(map.iter().map(|extent| (extent.run(), is_written_to(extent), inode.ino)));
         }
         check_owners(owned)
+    }
+
+    /// Checks what has changed in memory since this was called last.
+    pub(super) fn check_changed(&self) -> Result<(), Violation> {
+        let mut changed: SmallVec<[Rc<Inode>; 4]> = SmallVec::new();
+        let mut is_pending = false;
+        self.inodes().for_each(|inode| {
+            let (extents, ordered) = (inode.extents.borrow().seq(), inode.ordered.borrow());
+            is_pending |= !ordered.is_empty();
+            let count = extents + ordered.seq() + inode.pages.changes();
+            if inode.looked_at.catch_up(count) {
+                changed.push(inode.clone());
+            }
+        });
+        for inode in &changed {
+            check_pairs(inode)?;
+            check_pages(inode)?;
+            check_entries(inode)?;
+        }
+        if is_pending && !changed.is_empty() { self.check_pending() } else { Ok(()) }
+    }
+
+    /// 7.5.5: no other extent has the blocks that an ordered extent is writing.
+    fn check_pending(&self) -> Result<(), Violation> {
+        let mut pending: SmallVec<[(Run, Ino, u64); 8]> = SmallVec::new();
+        self.inodes().for_each(|inode| {
+            let ordered = inode.ordered.borrow();
+            pending.extend(ordered.iter().map(|it| (it.run(), inode.ino, it.blocks.start)));
+        });
+        let mut broken = Ok(());
+        self.inodes().for_each(|inode| {
+            for extent in inode.extents.borrow().iter() {
+                let theirs = pending.iter().find(|(run, ino, start)| {
+                    let is_itself = (*ino, *start) == (inode.ino, extent.blocks.start);
+                    run.overlaps(extent.run()) && !is_itself
+                });
+                if let Some((run, ino, _)) = theirs {
+                    let what = format!("inode {ino} is writing {run}, which inode {}", inode.ino);
+                    let what = format!("{what} has at {}", extent.blocks);
+                    broken = Err(Violation { rule: "ownership", what });
+                }
+            }
+        });
+        broken
     }
 
     /// Reports to the machine if memory breaks a rule, which ends the execution.
