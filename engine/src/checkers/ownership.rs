@@ -140,14 +140,20 @@ fn write_data(ledger: &Ledger, fs: &Fs, ino: Ino, block: u64) -> Broken {
         Some(BlockUse::Allocated) | None => {}
     }
     let inode = fs.inodes().find(ino)?;
-    let Some(ordered) = ordered_of(&inode, block) else {
-        return broken(format!("inode {ino} writes block {block} without an ordered extent"));
+    let index = match ordered_of(&inode, block) {
+        Some(ordered) if ordered.kind == OrderedKind::Cow && fs.store().is_being_read(block) => {
+            //
+            return broken(format!("inode {ino} writes new block {block}, which is being read"));
+        }
+        Some(ordered) => ordered.blocks.start + (block - ordered.block),
+        None => match inode.layouts.written_at(block) {
+            Some(index) => index, // LWRITE.2: a holder writes by itself
+            None => {
+                let what = "without an ordered extent or a layout";
+                return broken(format!("inode {ino} writes block {block} {what}"));
+            }
+        },
     };
-    if ordered.kind == OrderedKind::Cow && fs.store().is_being_read(block) {
-        //
-        return broken(format!("inode {ino} writes new block {block}, which is being read"));
-    }
-    let index = ordered.blocks.start + (block - ordered.block);
     let mut other = None;
     owners(fs, block, |owner| {
         if (owner.ino, owner.index) != (ino, index) {

@@ -95,6 +95,15 @@ impl Layouts {
         Some(layout.clone())
     }
 
+    /// Which block of the file a holder writes when it writes a block of the device.
+    pub(crate) fn written_at(&self, block: u64) -> Option<u64> {
+        let granted = self.granted.borrow();
+        let writing = granted.iter().filter(|layout| layout.writes.get() > 0);
+        let mut extents = writing.flat_map(|layout| &layout.extents);
+        let extent = extents.find(|extent| extent.run().contains(block))?;
+        Some(extent.blocks.start + (block - extent.block))
+    }
+
     /// Ends a write. The last one of a layout that was asked for gives it back.
     pub(crate) fn end_write(&self, layout: &Layout) {
         let writes = layout.writes.get();
