@@ -40,8 +40,12 @@ impl Volatile {
         for block in first..first + logged.request.count() {
             let place = place_key(device, block);
             // What this one covers is lost either way, or not asked for any more.
-            self.loose
-                .retain(|it| it.place != place || it.completed.is_none() || it.mask & !mask != 0);
+            for it in &mut self.loose {
+                if it.place == place && it.completed.is_some() {
+                    it.mask &= !mask;
+                }
+            }
+            self.loose.retain(|it| it.mask != 0);
             let (request, completed, has_failed) = (logged.id, None, false);
             self.loose.push(Loose { request, place, device, mask, completed, has_failed });
         }
@@ -124,6 +128,24 @@ mod tests {
 
     fn bench() -> Bench {
         Bench { disk: Disk::new(vec![Numbered::source(16)]), ledger: Volatile::default(), now: 0 }
+    }
+
+    #[test]
+    fn halves_that_are_written_take_the_place_of_a_whole_that_failed() {
+        let mut bench = bench();
+        bench.disk.fail(Rule::nth(Op::Write, 1));
+        let whole = bench.write(3);
+        bench.complete(whole);
+        for mask in [0x0f, 0xf0] {
+            assert_eq!(bench.ledger.find(A, 3), Some(whole), "a half is still its");
+            let payload = smallvec::SmallVec::from_buf([Block::from_slice(b"y")]);
+            let (sectors, fua) = (Some(mask), false);
+            let write = Request::Write { device: A, block: 3, payload, sectors, fua };
+            let half = bench.submit(write);
+            bench.complete(half);
+            bench.flush();
+        }
+        assert!(bench.ledger.is_empty());
     }
 
     #[test]
