@@ -94,9 +94,9 @@ impl Fs {
         // FAULT.8: -PAGE -ML -MM
     }
 
-    /// Map-around of a read fault: the pages near the block that are there get entries, too, none of
-    /// which is waited for (Linux's `filemap_map_pages`). Tells whether the block has an entry now.
-    /// MM is held.
+    /// Map-around of a read fault: pages near the block that are there get entries, too. No page is
+    /// waited for (Linux's `filemap_map_pages`). Tells whether the block has an entry now. MM is
+    /// held.
     fn map_around(&self, task: &Task, mapping: &MappingState, index: u64) -> Result<bool> {
         let around = u64::from(self.options().faultaround);
         if around == 0 {

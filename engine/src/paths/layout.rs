@@ -49,8 +49,8 @@ impl File {
     /// Lets a holder write the blocks of a range itself.
     ///
     /// # Errors
-    /// `EOPNOTSUPP` unless the file is overwritten in place and has no checksums; `EAGAIN` if any of
-    /// the blocks is a hole, is shared, or does not lie within the size; those of writeback.
+    /// `EOPNOTSUPP` unless the file is overwritten in place and has no checksums; `EAGAIN` if a
+    /// block is a hole, is shared, or does not lie within the size; those of writeback.
     pub fn grant_layout(&self, task: &Task, span: Span) -> Result<()> {
         self.fs().grant_layout(task, self.inode(), span)
     }

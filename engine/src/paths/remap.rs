@@ -214,8 +214,9 @@ impl Fs {
         Ok(Dedupe::Same(locked.plan.len))
     } // DEDUPE.9
 
-    /// CLONE.1 to CLONE.3: RL W of both ranges with no layout of either file left (W-6), and the plan as the sizes under these locks have
-    /// it. What is locked depends on the sizes: if they have changed, once more.
+    /// CLONE.1 to CLONE.3: RL W of both ranges with no layout of either file left (W-6), and the
+    /// plan as the sizes under these locks have it. What is locked depends on the sizes: if they
+    /// have changed, once more.
     fn lock_remap(
         &self,
         task: &Task,

@@ -69,8 +69,9 @@ impl Fs {
         Ok((offset, self.write_locked(task, inode, span, &Source::Bytes(source))?))
     }
 
-    /// WRITE.1: RL W of what is written, with no layout left; up to the end of everything, from the old end on, if the
-    /// size will change. The end is looked at again when the lock is granted (§7.2).
+    /// WRITE.1: RL W of what is written, with no layout left (W-6); up to the end of everything,
+    /// from the old end on, if the size will change. The end is looked at again when the lock is
+    /// granted (§7.2).
     pub(crate) fn lock_write(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Guard> {
         let resolved = inode.clone();
         let resolve: Rc<dyn Fn() -> Range> = Rc::new(move || {
