@@ -9,8 +9,8 @@
 //! extent that is in flight, and never over what the superblock on the medium reaches, unless that
 //! is the inode's own and overwritten in place; metadata go to blocks that nothing reaches and no
 //! file has; data are read from blocks that somebody owns and has written, or that a pin keeps;
-//! nothing is discarded that is allocated, reached or being read. What was written is what its
-//! checksum is of, and what the page still holds.
+//! no block counts as written that never was; nothing is discarded that is allocated, reached
+//! or being read. What was written is what its checksum is of, and what the page still holds.
 //!
 //! Not verified, because: an inode that is not in memory is asked for nothing; what it owns is
 //! reached from the superblock.
@@ -61,7 +61,7 @@ pub(super) fn request(ledger: &Ledger, fs: &Fs, logged: &Logged) -> Broken {
             blocks.find_map(|block| write_data(ledger, fs, Ino(logged.note.tag), block))
         }
         Op::Write => blocks.find_map(|block| write_metadata(ledger, fs, device.0, block)),
-        Op::Read if what == "data" => blocks.find_map(|block| read_data(fs, block)),
+        Op::Read if what == "data" => blocks.find_map(|block| read_data(ledger, fs, block)),
         Op::Read if what == "super" || what == "buffer" => None,
         Op::Read => blocks.find_map(|block| read_metadata(ledger, fs, device.0, block)),
         Op::Discard => blocks.find_map(|block| discard(ledger, fs, device.0, block)),
@@ -184,15 +184,23 @@ fn write_metadata(ledger: &Ledger, fs: &Fs, device: u8, block: u64) -> Broken {
     owner.and_then(|ino| broken(format!("metadata go to block {block} of inode {ino}")))
 }
 
-fn read_data(fs: &Fs, block: u64) -> Broken {
-    let (mut is_owned, mut is_pending, mut is_unwritten) = (false, None, None);
+/// Whether anything was ever written to a block that is data now.
+fn has_data(ledger: &Ledger, block: u64) -> bool {
+    ledger.is_blind
+        || ledger.landed.get(&(0, block)) == Some(&Landed::Data)
+        || ledger.reached.data.get(&block).is_some_and(|data| data.is_written)
+}
+
+fn read_data(ledger: &Ledger, fs: &Fs, block: u64) -> Broken {
+    let (mut is_owned, mut is_pending, mut is_unwritten) = (None, None, None);
     owners(fs, block, |owner| match owner.state {
-        State::Written | State::PendingInPlace => is_owned = true,
+        State::Written | State::PendingInPlace => is_owned = Some(owner.ino),
         State::PendingNew => is_pending = Some(owner.ino),
         State::Unwritten => is_unwritten = Some(owner.ino),
     });
-    if is_owned {
-        return None;
+    if let Some(ino) = is_owned {
+        let what = || format!("block {block} of inode {ino} counts as written, and never was");
+        return (!has_data(ledger, block)).then(|| ("X-1", what()));
     }
     if let Some(ino) = is_pending {
         let what = format!("block {block} is read before inode {ino} has written it");

@@ -5,10 +5,12 @@ use super::*;
 use crate::defects::Defects;
 use crate::error::Result;
 use crate::fs::{File, Sync};
+use crate::inode::extents::{Extent, ExtentState};
 use crate::inode::span::{Blocks, Span};
 use crate::mkfs::mkfs;
 use crate::options::{ImageOptions, MountOptions};
 use crate::paths::writeback::Effort;
+use crate::types::TransactionId;
 use machine::choosers::RoundRobin;
 use machine::disk::{BlockSource, Note, Request};
 use machine::medium::Medium;
@@ -196,6 +198,15 @@ fn blocks_are_touched_by_their_owners_only() {
     fires("X-6", |task, fs, file| {
         let free = fs.store().blocks() - 1;
         submit(task, Request::read(DeviceId(0), free), "data", file.inode().ino.0)
+    });
+    fires("X-1", |task, fs, file| {
+        let (inode, store) = (file.inode(), fs.store());
+        let handle = fs.join(task)?;
+        let block = store.allocate_data(task, &handle, 1, None, None)?.block;
+        let (state, generation) = (ExtentState::Written, TransactionId(handle.generation()));
+        let blocks = Blocks::one(9);
+        inode.extents.borrow_mut().insert(Extent { blocks, block, state, generation });
+        submit(task, Request::read(DeviceId(0), block), "data", inode.ino.0)
     });
     fires("X-5", |task, fs, file| {
         let inode = file.inode();
