@@ -178,6 +178,9 @@ pub struct MountOptions {
     pub discard: bool,
     /// The fsync protocol.
     pub fsync: FsyncProtocol,
+    /// Whether a remap locks the range of its source as readers do: no writer comes in between (L3.12
+    /// of races.md §3).
+    pub remap_readers: bool,
     /// Whether tree nodes of device 0 are kept in buffers: read, written, read ahead and reclaimed
     /// by the rules of `buffers`. Otherwise decoded nodes are kept.
     pub node_buffers: bool,
@@ -203,6 +206,7 @@ impl Default for MountOptions {
             reclaimer: 1,
             discard: false,
             fsync: FsyncProtocol::P0,
+            remap_readers: false,
             node_buffers: false,
             eb_fast_path: false,
             eb_hunk: false,
@@ -229,6 +233,7 @@ impl MountOptions {
             "reclaimer" => self.reclaimer = number(key, value, 0, u32::MAX.into())? as u32,
             "discard" => self.discard = switch(key, value)?,
             "fsync" => self.fsync = parse_fsync(value)?,
+            "remap_readers" => self.remap_readers = switch(key, value)?,
             "node_buffers" => self.node_buffers = switch(key, value)?,
             "eb_fast_path" => self.eb_fast_path = switch(key, value)?,
             "eb_hunk" => self.eb_hunk = switch(key, value)?,

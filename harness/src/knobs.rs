@@ -45,6 +45,7 @@ pub fn mount_options(knobs: &MountKnobs) -> MountOptions {
         fsync: match knobs.fsync {
             FsyncProtocol::P0 => options::FsyncProtocol::P0,
         },
+        remap_readers: knobs.remap_readers,
         node_buffers: knobs.node_buffers,
         eb_fast_path: knobs.eb_fast_path,
         eb_hunk: knobs.eb_hunk,

@@ -117,7 +117,12 @@ fn campaign_programs_have_about_thirty_operations_in_three_tasks() {
     };
     let persistent = mean(&persistent);
     assert!(persistent > 4.0, "{persistent} operations make something durable");
-    let shared = mean(&|program| usize::from(shares_a_file(program)));
+    // Those with bare nodes are, mostly, about nothing else.
+    let (with_files, meet) = programs
+        .iter()
+        .filter(|program| program.image.buffers == 0)
+        .fold((0, 0), |(all, meet), it| (all + 1, meet + usize::from(shares_a_file(it))));
+    let shared = meet as f64 / f64::from(with_files);
     assert!(shared > 0.9, "tasks meet on a file in {shared} of the programs");
 }
 

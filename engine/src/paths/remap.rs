@@ -255,7 +255,8 @@ impl Fs {
         if self.defects().has(Defect::TwoInodeLockOrderMixed) && !sides.is_same_file() {
             return sides.lock_in_turn(task, ranges);
         }
-        let mode = if self.shares_overwrites() { Mode::Read } else { Mode::Write };
+        let shares = self.options().remap_readers || self.shares_overwrites();
+        let mode = if shares { Mode::Read } else { Mode::Write };
         sides.lock(task, |inode| &inode.rl, ranges, mode)
     }
 

@@ -141,6 +141,8 @@ pub struct MountKnobs {
     pub discard: bool,
     /// The protocol of fsync.
     pub fsync: FsyncProtocol,
+    /// Readers of the source go on during a remap.
+    pub remap_readers: bool,
     /// Tree nodes live in buffers.
     pub node_buffers: bool,
     /// References to buffers without their lock.
@@ -338,6 +340,8 @@ pub static KNOBS: &[Knob] = &[
     knob!(Mount mount.fsync = 0, Values::Word(&["p0"]),
         "The protocol of fsync; p0 excludes writers and waits for ordered extents.",
         |v| FSYNC[v as usize]),
+    knob!(Mount mount.remap_readers = 0, SWITCH,
+        "Readers of the source go on during a clone or a dedupe.", |v| v != 0),
     knob!(Mount mount.node_buffers = 0, SWITCH,
         "Tree nodes live in buffers, which are read ahead and reclaimed.", |v| v != 0),
     knob!(Mount mount.eb_fast_path = 0, SWITCH,
@@ -386,6 +390,7 @@ impl Default for MountKnobs {
             reclaimer: 1,
             discard: false,
             fsync: FsyncProtocol::P0,
+            remap_readers: false,
             node_buffers: false,
             eb_fast_path: false,
             eb_hunk: false,
