@@ -384,6 +384,12 @@ defects! {
         breaks: "After a crash the size that it brought is missing, and so are its data.",
         source: "Linux 91562895f803; fstests generic/737.",
     }
+    DioAppendPosStale {
+        name: "dio-append-pos-stale", family: DirectIo,
+        change: "An append looks at the end of the file before it waits for its lock, and not again.",
+        breaks: "Two appends go to one place, and one of them is lost.",
+        source: "Linux 939b656bc8ab; litmus L5.16.",
+    }
     DioReadBlockFreedRealloc {
         name: "dio-read-block-freed-realloc", family: DirectIo,
         change: "A direct read unlocks its range when it is submitted, and pins no blocks.",

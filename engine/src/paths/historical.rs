@@ -206,6 +206,11 @@ impl Fs {
         }
     }
 
+    /// The end of the file for an append that does not look at it again once it has its lock.
+    pub(super) fn end_before_lock(&self, inode: &Inode) -> Option<u64> {
+        self.defects().has(Defect::DioAppendPosStale).then(|| inode.size())
+    }
+
     /// The size that a synchronous direct write brings, after it was made durable.
     pub(super) fn grow_late(&self, task: &Task, iocb: &Iocb) -> Result<()> {
         if !self.defects().has(Defect::OsyncDioIsizeAfterSync) {

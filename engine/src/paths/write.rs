@@ -63,8 +63,9 @@ impl Fs {
         let resolve: Rc<dyn Fn() -> Range> =
             Rc::new(move || Range::new(floor(resolved.size()), u64::MAX));
         let lock = || Ok(inode.rl.lock_resolved(task, resolve.clone())?);
+        let before = self.end_before_lock(inode);
         let _rl = self.lock_unheld(task, inode, lock)?; // WRITE.1, APPEND rule
-        let offset = inode.size();
+        let offset = before.unwrap_or_else(|| inode.size());
         let span = write_span(offset, source.len())?;
         Ok((offset, self.write_locked(task, inode, span, &Source::Bytes(source))?))
     }
