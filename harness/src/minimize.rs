@@ -84,7 +84,9 @@ impl Search<'_> {
 
     fn plan(&self) -> Plan {
         let limits = Limits { exhaustive: 48, sampled: 8, torn: TornPolicy::Few };
-        Plan { limits, cuts_max: 200, ..Plan::campaign() }
+        // What is seen while a program runs needs no cut.
+        let cuts_max = if self.best.program.cut.is_some() { 200 } else { 0 };
+        Plan { limits, cuts_max, ..Plan::campaign() }
     }
 
     /// Runs a candidate with its own schedule; keeps it if it shows the signature.

@@ -150,6 +150,8 @@ pub(crate) struct TaskState {
     pub kind: Kind,
     pub status: Status,
     pub event: Event,
+    /// Where its step began, if somebody watches: no chooser sees it.
+    pub site: &'static Site,
     pub waiting: Option<Waiting>,
     pub held: SmallVec<[Held; 8]>,
     /// What the asynchronous IO holds that the task works for.
@@ -342,6 +344,7 @@ impl Machine {
             kind,
             status: Status::Ready,
             event: Event::START,
+            site: Event::START.site,
             waiting: None,
             held: SmallVec::new(),
             serving: SmallVec::new(),
@@ -587,10 +590,11 @@ impl Machine {
         }
         self.look_at_step(Actor::Task(id));
         if m.preempts.get() {
-            self.0.tasks.borrow_mut()[id.0 as usize].event = event;
+            m.tasks.borrow_mut()[id.0 as usize].event = event;
             self.switch_at(id)?;
         }
         self.count_step(id, event.site)?;
+        self.note_site(id, event.site);
         let step =
             Step { moment: self.tick(), actor: Actor::Task(id), what: StepKind::Event(event) };
         m.trace.borrow_mut().push(step);

@@ -11,6 +11,7 @@
 
 use crate::choice::Actor;
 use crate::disk::RequestId;
+use crate::event::Site;
 use crate::fault::{Fault, FaultKind};
 use crate::footprint;
 use crate::machine::{Machine, TaskId};
@@ -126,7 +127,7 @@ impl Machine {
         match who {
             Actor::Device => "the device".to_string(),
             Actor::Task(TaskId(id)) => match self.0.tasks.borrow().get(usize::from(id)) {
-                Some(task) => format!("task {} at {}", task.name, task.event.site.name()),
+                Some(task) => format!("task {} at {}", task.name, task.site.name()),
                 None => format!("task {id}"),
             },
         }
@@ -135,6 +136,14 @@ impl Machine {
     pub(crate) fn forget_watch(&self) {
         self.watch(None);
         self.0.watch.suspicion.borrow_mut().take();
+    }
+
+    /// A step of a task begins.
+    #[inline]
+    pub(crate) fn note_site(&self, id: TaskId, site: &'static Site) {
+        if self.0.watch.is_on.get() {
+            self.0.tasks.borrow_mut()[usize::from(id.0)].site = site;
+        }
     }
 
     /// A step of somebody is over.

@@ -39,12 +39,10 @@ impl Volatile {
         let (device, first) = logged.request.place();
         for block in first..first + logged.request.count() {
             let place = place_key(device, block);
-            // What this one covers is lost either way, or not asked for any more.
-            for it in &mut self.loose {
-                if it.place == place && it.completed.is_some() {
-                    it.mask &= !mask;
-                }
-            }
+            // What this one covers of what has completed is lost either way. A block may be written
+            // part by part.
+            let earlier = self.loose.iter_mut().filter(|it| it.place == place);
+            earlier.filter(|it| it.completed.is_some()).for_each(|it| it.mask &= !mask);
             self.loose.retain(|it| it.mask != 0);
             let (request, completed, has_failed) = (logged.id, None, false);
             self.loose.push(Loose { request, place, device, mask, completed, has_failed });
@@ -177,6 +175,23 @@ mod tests {
         let again = it.write(6);
         it.complete(again);
         it.flush();
+        assert!(it.ledger.is_empty());
+    }
+
+    #[test]
+    fn a_block_that_is_written_part_by_part_is_covered_by_all_of_them() {
+        let mut it = bench();
+        it.disk.fail(Rule::nth(Op::Write, 1));
+        let failed = it.write(7);
+        it.complete(failed);
+        for sectors in [0x0f, 0xf0] {
+            assert!(it.ledger.find(A, 7).is_some());
+            let payload = smallvec::SmallVec::from_buf([Block::from_slice(b"z")]);
+            let (device, block, sectors, fua) = (A, 7, Some(sectors), false);
+            let half = it.submit(Request::Write { device, block, payload, sectors, fua });
+            it.complete(half);
+            it.flush();
+        }
         assert!(it.ledger.is_empty());
     }
 }
