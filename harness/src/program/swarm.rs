@@ -58,6 +58,16 @@ const MAPPED: &[Kind] = &[
     Kind::DirectWriteFrom,
     Kind::DirectReadInto,
 ];
+/// Kinds that change a file, or look at it, beneath its mappings.
+const BENEATH: &[Kind] = &[
+    Kind::Dedupe,
+    Kind::Clone,
+    Kind::Punch,
+    Kind::Truncate,
+    Kind::ZeroRange,
+    Kind::DirectRead,
+    Kind::DirectWrite,
+];
 /// Kinds that submit and do not wait.
 const ASYNC: &[Kind] = &[Kind::AsyncWrite, Kind::AsyncRead];
 
@@ -151,7 +161,8 @@ impl SwarmMask {
     }
 
     /// Half of the programs do one or two things over and over: races need them at the same time.
-    /// What is most often done together is to write and to make that durable.
+    /// What is most often done together is to write and to make that durable; and what meets without
+    /// a lock of system calls is a store, and what changes a file beneath its mappings.
     fn draw_focus<S: Source>(&mut self, source: &mut S) {
         if !self.is_about_nodes() && source.chance(1, 4) {
             for kind in [source.pick(&WRITERS[..3]), source.pick(&PERSISTERS[..2])] {
@@ -159,6 +170,13 @@ impl SwarmMask {
                 self.focus |= 1 << kind as u64;
             }
             self.homes |= source.chance(1, 2);
+            return;
+        }
+        if !self.is_about_nodes() && source.chance(1, 6) {
+            for kind in [Kind::Store, source.pick(BENEATH)] {
+                self.allow(kind);
+                self.focus |= 1 << kind as u64;
+            }
             return;
         }
         for _ in 0..source.pick(&[0, 0, 1, 2]) {

@@ -50,6 +50,9 @@ pub(super) struct Part {
     pub(super) range: Cell<Range>,
     pub(super) resolve: Option<Rc<dyn Fn() -> Range>>,
     mode: Mode,
+    /// As what it waits, where readers and writers are not treated alike: all parts of a request as
+    /// the same, or two requests could each let the other go first.
+    queues_as: Mode,
     hold: u32,
 }
 
@@ -72,7 +75,23 @@ pub struct Guard {
 impl Part {
     pub(super) fn new(core: &Rc<Core>, range: Range, mode: Mode) -> Self {
         let hold = core.machine.new_lock_id();
-        Part { core: core.clone(), range: Cell::new(range), resolve: None, mode, hold }
+        Part {
+            core: core.clone(),
+            range: Cell::new(range),
+            resolve: None,
+            mode,
+            queues_as: mode,
+            hold,
+        }
+    }
+
+    /// Waits as a writer: another part of its request writes.
+    pub(super) fn queue_as_writer(&mut self) {
+        self.queues_as = Mode::Write;
+    }
+
+    pub(super) fn writes(&self) -> bool {
+        self.mode == Mode::Write
     }
 
     /// Whether a following part of the same lock overlaps or touches this one.
@@ -86,7 +105,7 @@ impl Part {
         let (mine, theirs) = (self.range.get(), next.range.get());
         self.range.set(Range::new(mine.start, mine.end.max(theirs.end)));
         if next.mode == Mode::Write {
-            self.mode = Mode::Write;
+            (self.mode, self.queues_as) = (Mode::Write, Mode::Write);
         }
     }
 
@@ -122,7 +141,7 @@ impl Part {
             let passes = match fairness {
                 Fairness::Fifo => !ahead,
                 Fairness::Reader => !ahead || (self.mode == Mode::Read && self.core.is_read_held()),
-                Fairness::Writer => match (self.mode, part.mode) {
+                Fairness::Writer => match (self.queues_as, part.queues_as) {
                     (Mode::Write, Mode::Read) => true,
                     (Mode::Read, Mode::Write) => false,
                     _ => !ahead,

@@ -223,6 +223,9 @@ impl RangeLock {
                 _ => merged.push(part),
             }
         }
+        if merged.iter().any(Part::writes) {
+            merged.iter_mut().for_each(Part::queue_as_writer);
+        }
         core::acquire(task, merged, Location::caller())
     }
 
