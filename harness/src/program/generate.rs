@@ -386,7 +386,7 @@ impl<'a, S: Source> Writer<'a, S> {
                 self.dedupe_fields(&mut fields);
                 return fields;
             }
-            _ if kind.is_of_layouts() => self.layout_span(fields.path),
+            _ if kind.is_of_layouts() => self.layout_span(kind, fields.path),
             _ if shape.has(Arg::Len) => self.span(fields.path, is_direct(kind)),
             _ => Span::new(0, 0),
         };

@@ -90,8 +90,11 @@ impl<S: Source> Writer<'_, S> {
     }
 
     /// Whole blocks within a file, mostly the same ones: what has a layout is to be written.
-    pub(super) fn layout_span(&mut self, path: PathId) -> Span {
+    pub(super) fn layout_span(&mut self, kind: Kind, path: PathId) -> Span {
         let blocks = (self.world.file(path).size / BLOCK_BYTES).clamp(1, 4) as u32;
+        if kind == Kind::Layout && self.source.chance(1, 2) {
+            return Span::new(0, u64::from(blocks) * BLOCK_BYTES);
+        }
         let first = self.source.below(blocks).min(self.source.below(blocks));
         let count = 1 + self.source.below((blocks - first).min(2));
         Span::new(u64::from(first) * BLOCK_BYTES, u64::from(count) * BLOCK_BYTES)

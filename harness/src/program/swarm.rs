@@ -101,7 +101,7 @@ impl SwarmMask {
         if source.chance(1, 8) {
             let mut mask =
                 SwarmMask { tasks, paths, faults, nodes, layouts, ..SwarmMask::everything() };
-            mask.settle_layouts();
+            mask.settle_layouts(source);
             mask.settle_nodes(source);
             return mask;
         }
@@ -122,21 +122,32 @@ impl SwarmMask {
             layouts,
         };
         mask.knobs &= all.knobs;
-        mask.settle_layouts();
+        mask.settle_layouts(source);
         mask.settle_nodes(source);
         mask.draw_focus(source);
         mask.complete(source);
         mask
     }
 
-    /// Kinds that are about layouts take part together, where files allow them.
-    fn settle_layouts(&mut self) {
-        for kind in Kind::all().filter(|kind| kind.is_of_layouts()) {
-            match self.layouts {
-                true => self.allow(kind),
-                false => self.kinds &= !(1 << kind as u64),
-            }
+    /// Kinds that are about layouts take part together, where files allow them. Mostly they are
+    /// many, as whatever changes a file takes its layouts away; so does what moves blocks.
+    fn settle_layouts<S: Source>(&mut self, source: &mut S) {
+        let layouts = 1 << Kind::Layout as u64 | 1 << Kind::LayoutWrite as u64;
+        if !self.layouts {
+            self.kinds &= !layouts;
+            return;
         }
+        self.kinds |= layouts;
+        if source.chance(2, 3) {
+            self.focus |= layouts;
+        }
+        let mover = source.pick(&[Kind::Clone, Kind::Clone, Kind::Dedupe, Kind::Punch]);
+        self.allow(mover);
+        if source.chance(1, 2) {
+            self.focus |= 1 << mover as u64;
+        }
+        self.paths = self.paths.max(2);
+        self.equal_fills |= self.allows(Kind::Dedupe);
     }
 
     /// Kinds that are about bare nodes take part where the image has some, and then, mostly, few
