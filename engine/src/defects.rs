@@ -386,7 +386,7 @@ defects! {
     }
     DioAppendPosStale {
         name: "dio-append-pos-stale", family: DirectIo,
-        change: "An append looks at the end of the file before it waits for its lock, and not again.",
+        change: "An append looks at the end before it waits for its lock, and not again.",
         breaks: "Two appends go to one place, and one of them is lost.",
         source: "Linux 939b656bc8ab; litmus L5.16.",
     }

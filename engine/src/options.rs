@@ -178,8 +178,8 @@ pub struct MountOptions {
     pub discard: bool,
     /// The fsync protocol.
     pub fsync: FsyncProtocol,
-    /// Whether a remap locks the range of its source as readers do: no writer comes in between (L3.12
-    /// of races.md §3).
+    /// Whether a remap locks the range of its source as readers do: no writer comes in between
+    /// (L3.12 of races.md §3).
     pub remap_readers: bool,
     /// Whether tree nodes of device 0 are kept in buffers: read, written, read ahead and reclaimed
     /// by the rules of `buffers`. Otherwise decoded nodes are kept.

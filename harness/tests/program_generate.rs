@@ -58,7 +58,7 @@ fn bytes_reach_every_kind() {
 #[test]
 fn single_operations_reach_every_kind() {
     let draw = |seed| AnyOperation::arbitrary(&mut Unstructured::new(&bytes(seed))).unwrap().0;
-    let reached: BTreeSet<Kind> = (0..2000).map(|seed| kind(&draw(seed))).collect();
+    let reached: BTreeSet<Kind> = (0..8000).map(|seed| kind(&draw(seed))).collect();
     assert_eq!(reached, all_kinds());
 }
 

@@ -172,8 +172,8 @@ impl SwarmMask {
     }
 
     /// Half of the programs do one or two things over and over: races need them at the same time.
-    /// What is most often done together is to write and to make that durable; and what meets without
-    /// a lock of system calls is a store, and what changes a file beneath its mappings.
+    /// What is most often done together is to write and to make that durable; and what meets
+    /// without a lock of system calls is a store, and what changes a file beneath its mappings.
     fn draw_focus<S: Source>(&mut self, source: &mut S) {
         if !self.is_about_nodes() && source.chance(1, 4) {
             for kind in [source.pick(&WRITERS[..3]), source.pick(&PERSISTERS[..2])] {
