@@ -256,11 +256,6 @@ impl Machine {
         self.0.chooser.replace(chooser)
     }
 
-    /// The name of a class of locks by its rank, if one was acquired.
-    pub fn lock_name(&self, rank: u8) -> Option<&'static str> {
-        self.0.lockdep.borrow().name_of(rank)
-    }
-
     /// Takes the class graph of lockdep out, to be given to another machine.
     pub fn swap_lockdep(&self, lockdep: &mut Lockdep) {
         std::mem::swap(&mut *self.0.lockdep.borrow_mut(), lockdep);

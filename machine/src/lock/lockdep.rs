@@ -74,7 +74,7 @@ impl Lockdep {
     }
 
     /// The name of the first class of a rank that was acquired: what an event's kind stands for.
-    pub fn name_of(&self, rank: u8) -> Option<&'static str> {
+    fn name_of(&self, rank: u8) -> Option<&'static str> {
         self.classes.iter().find(|class| class.rank() == rank).map(|class| class.name())
     }
 
@@ -94,6 +94,11 @@ impl Lockdep {
 }
 
 impl Machine {
+    /// The name of a class of locks by its rank, if one was acquired.
+    pub fn lock_name(&self, rank: u8) -> Option<&'static str> {
+        self.0.lockdep.borrow().name_of(rank)
+    }
+
     /// Checks that a task may acquire, or wait for, `class` with what it holds (O-1, O-2).
     pub(crate) fn check_order(
         &self,
