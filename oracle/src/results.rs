@@ -148,8 +148,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// Appends that were let pass because a call in flight might stop on its way, once that call
-    /// has returned; and whether the append `id` is one to be remembered.
+    /// Judges the appends that were let pass because a call in flight might stop on its way, when
+    /// that call returns; and remembers `id`, if it is such an append.
     pub(crate) fn check_midway(&mut self, id: CallId, outcome: &Outcome) -> Verdict {
         let &[file] = &self.calls[id].files[..] else { return Ok(()) };
         if !self.promises.direct_faults_reported {
