@@ -105,6 +105,7 @@ impl Fs {
     /// Drops everything in memory without IO, as after a power cut.
     pub fn abandon(&self) {
         self.0.workers.abandon();
+        self.0.log_marks.clear();
         for inode in self.0.inodes.take().into_values() {
             inode.abandon();
         }

@@ -42,6 +42,7 @@ pub fn mount_options(knobs: &MountKnobs) -> MountOptions {
         discard: knobs.discard,
         fsync: match knobs.fsync {
             FsyncProtocol::P0 => options::FsyncProtocol::P0,
+            FsyncProtocol::P1 => options::FsyncProtocol::P1,
         },
         node_buffers: knobs.node_buffers,
         eb_fast_path: knobs.eb_fast_path,
