@@ -116,6 +116,7 @@ impl Fs {
     pub fn abandon(&self) {
         self.machine().watch(None);
         self.0.workers.abandon();
+        self.0.log_marks.clear();
         for inode in self.0.inodes.take().into_values() {
             inode.abandon();
         }

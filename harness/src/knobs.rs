@@ -44,6 +44,7 @@ pub fn mount_options(knobs: &MountKnobs) -> MountOptions {
         discard: knobs.discard,
         fsync: match knobs.fsync {
             FsyncProtocol::P0 => options::FsyncProtocol::P0,
+            FsyncProtocol::P1 => options::FsyncProtocol::P1,
         },
         remap_readers: knobs.remap_readers,
         node_buffers: knobs.node_buffers,

@@ -363,6 +363,59 @@ fn an_append_is_resolved_when_it_is_granted() {
 }
 
 #[test]
+fn who_passes_tokens_waits_for_tasks_only() {
+    let machine = machine(Box::new(RoundRobin));
+    let lock = RangeLock::new(&machine, &A, (0, 0));
+    let slot: Rc<RefCell<Option<machine::Guard>>> = Rc::default();
+    let is_token = Rc::new(Cell::new(false));
+    let (l, s, t) = (lock.clone(), slot.clone(), is_token.clone());
+    machine.spawn(
+        "submit",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let guard = l.lock(task, Range::new(0, 9), Mode::Write)?;
+            steps(task, 3)?;
+            t.set(true);
+            *s.borrow_mut() = Some(guard.into_token());
+            Ok(())
+        }),
+    );
+    let (l, s, t) = (lock.clone(), slot.clone(), is_token.clone());
+    machine.spawn(
+        "pass",
+        Kind::Foreground,
+        Box::new(move |task| {
+            let _guard = l.lock_beside_tokens(task, Range::ALL, Mode::Write)?;
+            assert!(t.get() && s.borrow().is_some(), "it waited for the task");
+            assert!(l.try_lock(task, Range::new(5, 5), Mode::Read).is_none(), "others do not pass");
+            steps(task, 3)
+        }),
+    );
+    let (l, s) = (lock, slot.clone());
+    machine.spawn(
+        "wait",
+        Kind::Foreground,
+        Box::new(move |task| {
+            steps(task, 1)?;
+            let _guard = l.lock(task, Range::new(0, 0), Mode::Read)?;
+            assert!(s.borrow().is_none(), "it waited for the token too");
+            Ok(())
+        }),
+    );
+    let s = slot;
+    machine.spawn(
+        "end",
+        Kind::Foreground,
+        Box::new(move |task| {
+            steps(task, 20)?;
+            drop(s.borrow_mut().take());
+            Ok(())
+        }),
+    );
+    assert_eq!(machine.run(), End::Done, "{:?}", machine.faults());
+}
+
+#[test]
 fn a_token_outlives_its_task_and_is_released_by_another() {
     let machine = machine(Box::new(RoundRobin));
     let lock = Mutex::new(&machine, &A, (0, 0));

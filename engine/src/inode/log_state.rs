@@ -43,6 +43,8 @@ struct Marks {
     must_commit: Option<&'static str>,
     /// The log has items of this inode.
     logged: bool,
+    /// Where pairs in flight are in the log as they are about to be.
+    pairs: SmallVec<[Blocks; 2]>,
     /// Writes that the device failed, for those who log them all the same.
     failed: Vec<FailedWrite>,
 }
@@ -195,6 +197,28 @@ impl LogState {
         self.current(transaction, |marks| marks.logged).unwrap_or(false)
     }
 
+    /// extent and ordered extent of a write in flight were both taken, to be logged as what
+    /// they are about to be.
+    pub fn note_pair(&self, transaction: TransactionId, blocks: Blocks) {
+        let mut marks = self.marks.borrow_mut();
+        let pairs = &mut marks.of(transaction).pairs;
+        debug_assert!(!pairs.iter().any(|held| held.overlaps(blocks)), "one write a block");
+        pairs.push(blocks);
+    }
+
+    /// Whether the write in flight to just these blocks was noted.
+    pub fn has_pair(&self, transaction: TransactionId, blocks: Blocks) -> bool {
+        self.current(transaction, |marks| marks.pairs.contains(&blocks)).unwrap_or(false)
+    }
+
+    /// The write to these blocks has ended: whether the log has what became of them.
+    pub fn take_pair(&self, transaction: TransactionId, blocks: Blocks) -> bool {
+        let mut marks = self.marks.borrow_mut();
+        let pairs = &mut marks.of(transaction).pairs;
+        let found = pairs.iter().position(|&held| held == blocks);
+        found.map(|index| pairs.swap_remove(index)).is_some()
+    }
+
     /// Remembers a write that the device failed.
     pub(crate) fn note_failed(
         &self,
@@ -273,6 +297,17 @@ mod tests {
         assert!(state.is_marked(NOW) && state.is_logged(NOW));
         assert_eq!(taken(&state, NOW, 0, u64::MAX), [(0, 1), (7, 9)]);
         assert!(!state.is_marked(NOW));
+    }
+
+    #[test]
+    fn a_pair_is_logged_once_and_until_its_write_ends() {
+        let (state, pair) = (LogState::default(), Blocks::new(2, 4));
+        state.note_pair(NOW, pair);
+        assert!(state.has_pair(NOW, pair) && !state.has_pair(NOW, Blocks::new(2, 3)));
+        assert!(!state.has_pair(NOW.next(), pair), "of its transaction only");
+        assert!(state.take_pair(NOW, pair) && !state.take_pair(NOW, pair));
+        state.note_pair(NOW, pair);
+        assert!(!state.take_pair(NOW.next(), pair));
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub struct Inode {
     size: Cell<u64>,
     /// The size in the tree, in bytes. Under EXT.
     disk_size: Cell<u64>,
+    /// The size in bytes that a log has, which the tree has once nothing before it is in flight:
+    /// what gets dirty later replaces what is there. Under EXT.
+    logged_size: Cell<u64>,
     /// For the checkers alone: the count of changes that they have looked at.
     pub(crate) looked_at: Tally,
     /// Open files and mappings.
@@ -101,6 +104,7 @@ impl Inode {
             item: Cell::new(item),
             size: Cell::new(item.size),
             disk_size: Cell::new(item.size),
+            logged_size: Cell::new(0),
             looked_at: Tally::default(),
             users: Cell::new(0),
             direct_reads: Cell::new(0),
@@ -136,6 +140,7 @@ impl Inode {
     pub fn lower_size(&self, size: u64) {
         assert!(size <= self.size.get(), "a size is lowered");
         self.size.set(size);
+        self.logged_size.set(self.logged_size.get().min(size));
     }
 
     /// Raises i_size, if it is less. Under EXT W, and RL W of everything from the old size on
@@ -171,6 +176,38 @@ impl Inode {
         self.disk_size.set(self.disk_size.get().min(size));
     }
 
+    /// disk_i_size as it will be when what is in flight within `blocks` is part of the file, and
+    /// nothing else. Under EXT W.
+    pub fn disk_size_after(&self, blocks: Blocks) -> u64 {
+        let old = self.disk_size.get();
+        let mut rest = Blocks { start: old / BLOCK_BYTES, end: u64::MAX };
+        let in_flight = self.ordered.borrow();
+        let others = in_flight.iter().filter(|it| !it.blocks.overlaps(blocks));
+        let other = others.map(|it| it.blocks).find(|it| it.end > rest.start);
+        let other = other.map(|it| it.start.max(rest.start));
+        // A page that is dirty again holds more than what is in flight.
+        let is_taken = |index: u64| {
+            let taken = in_flight.first_in(Blocks::one(index));
+            taken.is_some_and(|it| it.blocks.overlaps(blocks))
+                && self.pages.first_dirty(Blocks::one(index)).is_none()
+        };
+        let mut cached = self.pages.first_unsettled(rest);
+        while let Some(index) = cached.filter(|&index| is_taken(index)) {
+            rest.start = index + 1;
+            cached = self.pages.first_unsettled(rest);
+        }
+        let incomplete = [other, cached].into_iter().flatten().min();
+        let bound = incomplete.map_or(u64::MAX, |index| index.saturating_mul(BLOCK_BYTES));
+        self.size.get().min(bound).max(old).max(self.logged_size.get())
+    }
+
+    /// A log has this size in bytes, together with what is in flight before it: the commit that
+    /// obsoletes the log must have it too, whatever gets dirty meanwhile. Under EXT W.
+    pub fn note_logged_size(&self, size: u64) {
+        debug_assert!(size <= self.size.get(), "X-7: of what can be read");
+        self.logged_size.set(self.logged_size.get().max(size));
+    }
+
     /// Raises disk_i_size as far as everything before it is part of the file. Under EXT W.
     /// Tells whether it changed.
     pub fn raise_disk_size(&self) -> bool {
@@ -179,9 +216,11 @@ impl Inode {
         let ordered =
             self.ordered.borrow().first_in(rest).map(|it| it.blocks.start.max(rest.start));
         let cached = self.pages.first_unsettled(rest);
-        let incomplete = [ordered, cached].into_iter().flatten().min();
-        let bound = incomplete.map_or(u64::MAX, |index| index.saturating_mul(BLOCK_BYTES));
-        let new = self.size.get().min(bound).max(old);
+        let bytes =
+            |index: Option<u64>| index.map_or(u64::MAX, |it| it.saturating_mul(BLOCK_BYTES));
+        let bound = bytes(ordered).min(bytes(cached));
+        let logged = self.logged_size.get().min(bytes(ordered));
+        let new = self.size.get().min(bound).max(logged).max(old);
         self.disk_size.set(new);
         new != old
     }

@@ -1,22 +1,23 @@
-//! Putting an inode into its log tree: what is marked as changed since the last commit.
+//! Putting an inode into its log tree: what was collected as changed since the last commit.
 //!
 //! A range is logged as a whole: what the log said of it before goes, what the file holds now
 //! comes, holes included. So the log of an inode after any number of fsyncs is what one fsync would
 //! have written.
 //!
-//! Promises: whatever was taken from the marks is in the log tree when this returns; if it fails,
-//! the caller must not publish the log any more. It must never know when the log reaches the
+//! Promises: what was collected is in the log tree when this returns; if it fails, the caller must
+//! not publish the log any more. It must never know when the log reaches the
 //! medium.
 
+use super::collect::{Changes, logs_pending};
 use super::items::{Held, INDEX_END, LogNames, LogRange, RANGE_KINDS, log_csum_key};
-use super::sites::{COLLECT, CSUMS, ITEM, RANGES};
+use super::sites::{CSUMS, ITEM, RANGES};
 use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 use crate::inode::Inode;
-use crate::inode::extents::{ExtentState, Piece};
 use crate::inode::log_state::Name;
+use crate::inode::ordered::OrderedExtent;
 use crate::inode::span::Blocks;
 use crate::store::items::{InodeItem, csum_key};
 use crate::store::key::{Key, Kind, Tree};
@@ -25,14 +26,6 @@ use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use machine::{Access, Object, Task};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
-
-/// What is to be logged of an inode, as one look at its extent map found it.
-struct Collected {
-    item: InodeItem,
-    /// Names that the last commit does not have.
-    names: SmallVec<[(Ino, Name); 1]>,
-    ranges: SmallVec<[LogRange; 8]>,
-}
 
 /// The log tree that an inode goes to, locked by the caller.
 #[derive(Clone, Copy)]
@@ -54,53 +47,32 @@ impl LogTree<'_> {
         Ok(())
     }
 
-    fn transaction(&self) -> TransactionId {
+    pub(crate) fn transaction(&self) -> TransactionId {
         TransactionId(self.handle.generation())
     }
 }
 
-/// What came of logging an inode.
-pub(crate) enum Logged {
-    /// The log has all that was asked for.
-    Whole,
-    /// It has no name any more: only a commit makes that, and what it holds, durable.
-    Unnamed,
-}
-
-/// Logs what is marked of `inode` within `within`, and the inode itself.
+/// Puts what was collected of an inode into its log tree.
 ///
-/// The caller holds the log tree's lock, and either keeps changes of the range out (P0) or knows
-/// what it collects.
+/// The caller holds the tree's lock.
 ///
 /// # Errors
 /// `NoSpace` if the log has no room; those of the trees. The log must not be published then.
-pub(crate) fn log_inode(
+pub(crate) fn log_changes(
     task: &Task,
     fs: &Fs,
     inode: &Inode,
     log: LogTree<'_>,
-    within: Blocks,
-) -> Result<Logged> {
-    let transaction = log.transaction();
+    changes: &Changes,
+) -> Result<()> {
     let object = Object::new(kind::INODE, inode.ino.0, 0);
-    task.site(&COLLECT, object, Access::Read)?;
-    let within = Blocks::new(within.start, within.end.min(INDEX_END));
-    let wanted = inode.log.take_ranges(transaction, within);
-    if fs.defects().has(Defect::RangedFsyncDropsOthers) {
-        inode.log.take_ranges(transaction, Blocks::new(0, u64::MAX));
-    }
-    let mut collected = collect(task, fs, inode, &wanted, transaction)?;
-    if collected.item.nlink == 0 {
-        return Ok(Logged::Unnamed); // unlinked since FSYNC.7 was begun
-    }
-    collected.ranges.retain(|range| is_logged(fs, inode, range));
-
+    let logged = || changes.ranges.iter().filter(|found| is_logged(fs, inode, &found.range));
     task.site(&RANGES, object, Access::Write)?;
-    for range in &wanted {
+    for range in &changes.wanted {
         clear(task, log, inode.ino, *range)?;
     }
-    for range in &collected.ranges {
-        log.put(task, range.key(inode.ino), &range.encode())?;
+    for found in logged() {
+        log.put(task, found.range.key(inode.ino), &found.range.encode())?;
     }
 
     if fs.defects().has(Defect::WriteErrorEmLogged) {
@@ -108,60 +80,17 @@ pub(crate) fn log_inode(
     }
     if inode.has_datasum() {
         task.site(&CSUMS, object, Access::Write)?;
-        for range in &collected.ranges {
-            copy_csums(task, fs, inode, log, range)?;
+        for found in logged() {
+            match &found.ordered {
+                Some(ordered) => log_digests(task, fs, ordered, log, &found.range)?,
+                None => copy_csums(task, fs, inode, log, &found.range)?,
+            }
         }
     }
 
     task.site(&ITEM, object, Access::Write)?;
-    log.put(task, InodeItem::key(inode.ino), &collected.item.encode())?;
-    log_names(task, inode, log, &collected.names)?;
-    inode.log.note_logged(transaction);
-    Ok(Logged::Whole)
-}
-
-/// What the file holds in the wanted ranges: one look under EXT R, so that extents, sizes, item and
-/// names agree (X-2b).
-fn collect(
-    task: &Task,
-    fs: &Fs,
-    inode: &Inode,
-    wanted: &[Blocks],
-    transaction: TransactionId,
-) -> Result<Collected> {
-    let _ext = fs.read_extents(task, inode)?;
-    let extents = inode.extents.borrow();
-    let mut ranges = SmallVec::new();
-    for range in wanted {
-        for piece in extents.pieces(*range) {
-            ranges.push(as_logged(fs, &piece)?);
-        }
-    }
-    Ok(Collected { item: inode.item(), names: inode.log.names(transaction), ranges })
-}
-
-fn as_logged(fs: &Fs, piece: &Piece) -> Result<LogRange> {
-    let Blocks { start: index, end } = piece.blocks();
-    let (held, generation) = match piece {
-        Piece::Hole(_) => (Held::Hole, 0),
-        Piece::Extent(extent) => {
-            let block = extent.block;
-            let held = match &extent.state {
-                ExtentState::Written => Held::Written { block },
-                ExtentState::Unwritten => Held::Unwritten { block },
-                ExtentState::Pending(_) if logs_pending(fs) => Held::Written { block },
-                // only what is complete is the file's. Whoever logs has waited for it.
-                ExtentState::Pending(_) => return Err(Error::Bug("a pending extent was logged")),
-            };
-            (held, extent.generation.0)
-        }
-    };
-    Ok(LogRange { index, len_blocks: end - index, held, generation })
-}
-
-/// Whether what is in flight goes into the log as if it were complete.
-fn logs_pending(fs: &Fs) -> bool {
-    fs.defects().has(Defect::MmapWriteVsFsync) || fs.defects().has(Defect::FsyncSameFdPrivateFlag)
+    log.put(task, InodeItem::key(inode.ino), &changes.item.encode())?;
+    log_names(task, inode, log, &changes.names)
 }
 
 /// Whether a range goes into the log: always.
@@ -190,7 +119,7 @@ fn log_failed(task: &Task, inode: &Inode, log: LogTree<'_>) -> Result<()> {
 }
 
 /// Takes out what the log says of a range; what it says beside it stays.
-pub(super) fn clear(task: &Task, log: LogTree<'_>, ino: Ino, range: Blocks) -> Result<()> {
+fn clear(task: &Task, log: LogTree<'_>, ino: Ino, range: Blocks) -> Result<()> {
     for kind in RANGE_KINDS {
         for item in overlapping(task, log, ino, kind, range)? {
             log.delete(task, item.key(ino))?;
@@ -238,6 +167,27 @@ fn overlapping(
     Ok(found)
 }
 
+/// The checksums of a range in flight, or a part of it, which its ordered extent has (P1).
+fn log_digests(
+    task: &Task,
+    fs: &Fs,
+    ordered: &OrderedExtent,
+    log: LogTree<'_>,
+    range: &LogRange,
+) -> Result<()> {
+    if !fs.defects().has(Defect::AsyncCsumNotInLog) {
+        fs.wait_digests(task, ordered)?;
+    }
+    let blocks = range.extent().map(|extent| extent.run()).unwrap_or_else(|| ordered.run());
+    let digests = ordered.digests.borrow().clone();
+    for (block, digest) in (ordered.block..).zip(&digests) {
+        if (blocks.block..blocks.end()).contains(&block) {
+            log.put(task, log_csum_key(ordered.inode.ino, block), digest)?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies the checksums of a written range from the CSUM tree, where completion put them (CW.2).
 fn copy_csums(
     task: &Task,
@@ -253,7 +203,7 @@ fn copy_csums(
         csums.extend(<[u8; 32]>::try_from(value).ok().map(|digest| (key.object, digest)));
         ControlFlow::Continue(())
     })?;
-    if csums.len() as u64 != range.len_blocks && !logs_pending(fs) {
+    if csums.len() as u64 != range.len_blocks && !logs_pending(fs) && !fs.syncs_beside_all() {
         let (structure, what) = ("checksum tree", "a written block has no checksum");
         return Err(Error::Corrupt { structure, block, what });
     }
@@ -264,12 +214,7 @@ fn copy_csums(
 }
 
 /// Logs the names that the last commit does not have.
-pub(super) fn log_names(
-    task: &Task,
-    inode: &Inode,
-    log: LogTree<'_>,
-    names: &[(Ino, Name)],
-) -> Result<()> {
+fn log_names(task: &Task, inode: &Inode, log: LogTree<'_>, names: &[(Ino, Name)]) -> Result<()> {
     let mut at = 0;
     while let Some((directory, _)) = names.get(at) {
         let mut item = LogNames::default();

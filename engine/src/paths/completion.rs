@@ -122,7 +122,10 @@ impl Fs {
         if ordered.kind == OrderedKind::Nocow && !is_resized {
             return Ok(()); // nothing of the tree has changed: fsync needs its barrier only
         }
-        inode.log.note_range(TransactionId(handle.generation()), ordered.blocks);
+        let transaction = TransactionId(handle.generation());
+        if !inode.log.take_pair(transaction, ordered.blocks) || ordered.has_failed() {
+            inode.log.note_range(transaction, ordered.blocks); // the log does not have it
+        }
         self.write_item(task, handle, inode) // CW.3
     }
 

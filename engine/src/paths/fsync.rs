@@ -6,8 +6,13 @@
 //!
 //! No times are kept, so `fdatasync` and O_DSYNC have nothing to leave out but other ranges.
 //!
+//! Two protocols: P0 waits until everything is part of the file before it looks at it; P1, in
+//! `pairs`, logs what is in flight and waits for the device only.
+//!
 //! Promises: B-4, success means that everything the caller had written before the call is durable;
 //! each open file hears of each error of writeback once. It must never know what a log looks like.
+
+mod pairs;
 
 use crate::classes::kind;
 use crate::defects::Defect;
@@ -15,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::fs::{File, Fs};
 use crate::inode::Inode;
 use crate::inode::span::{Blocks, Span};
-use crate::log::fast::{Listed, log_inode_fast, wait_listed};
-use crate::log::write::{LogTree, Logged, log_inode};
+use crate::log::collect::{Collected, collect_settled};
+use crate::log::write::{LogTree, log_changes};
+use crate::options::FsyncProtocol;
 use crate::paths::writeback::Effort;
 use crate::store::{Handle, Join, LogRoot, Writes};
 use crate::types::{Ino, TransactionId};
@@ -97,102 +103,70 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
     task.site(&START, object, Access::Read)?;
     let logi = inode.logi.lock(task)?; // FSYNC.1
     fs.write_range(task, inode, span.blocks(), Effort::Try)?; // FSYNC.2
-    if fs.has_fast_fsync() {
-        return fs.fast_fsync(file, task);
-    }
-    let (lock_ranges, lock_mapping) = fs.locks_of_fsync(file);
-    let ranges = lock_ranges.then(|| inode.rl.lock(task, Range::ALL, Mode::Read));
-    let ranges = ranges.transpose()?; // FSYNC.3
-    let mapping = lock_mapping.then(|| inode.ml.lock(task, Range::ALL, Mode::Write));
-    let mapping = mapping.transpose()?; // FSYNC.4
-    let span = fs.span_to_sync(inode, span);
-    if fs.defects().has(Defect::FlushBeforeTailSample) {
-        fs.store().flush_device(task, 0)?;
-    }
-    fs.settle_data(task, inode, span)?; // FSYNC.5
-    if !fs.defects().has(Defect::WriteErrorEmLogged) {
-        file.check_errors()?; // B-3: what was lost is reported, not made durable
-    }
-    let handle = fs.store().join(task, Join::User)?; // FSYNC.6
-    let next = fs.log_file(task, &handle, inode, span.blocks())?; // FSYNC.7
-    drop((mapping, ranges)); // FSYNC.8
-    let synced = match next {
-        Next::Publish => fs.sync_log(task, handle, inode), // FSYNC.9, FSYNC.10
-        Next::Barrier if fs.defects().has(Defect::FsyncElidesFlush) => Ok(Next::Barrier),
-        Next::Barrier => fs.store().flush_devices(task).map(|()| Next::Barrier), // B-4
-        Next::Commit => {
-            drop(handle); // FSYNC.10
-            Ok(Next::Commit)
-        }
+    let next = match fs.logs_pairs() {
+        false => fs.sync_settled(file, task, span)?, // P0
+        true => fs.sync_pairs(file, task, span)?,    // P1
     };
-    if matches!(synced?, Next::Commit) {
+    if matches!(next, Next::Commit) {
         fs.store().commit(task)?; // TXC instead of FSYNC.7 to 9
     }
     drop(logi); // FSYNC.11
-    if fs.defects().has(Defect::WriteErrorEmLogged) {
-        file.check_errors()?;
+    if fs.logs_pairs() || fs.defects().has(Defect::WriteErrorEmLogged) {
+        file.check_errors()?; // P1: what ended meanwhile
     }
     Ok(())
 }
 
 impl Fs {
-    /// FSYNC as it was: F0 to F12 of races.md §1.a.2. LOGI is held.
-    fn fast_fsync(&self, file: &File, task: &Task) -> Result<()> {
-        let (inode, all) = (file.inode(), Span::ALL.blocks());
-        self.write_range(task, inode, all, Effort::Wait)?; // F0
-        self.wait_writeback(task, inode, all)?;
-        file.check_errors()?;
-        if !inode.extents.borrow().is_loaded() {
-            drop(self.read_extents(task, inode)?); // a writer may hold EXT between two steps
+    /// Whether fsync logs what is in flight, too: P1.
+    pub(crate) fn logs_pairs(&self) -> bool {
+        self.options().fsync == FsyncProtocol::P1 || self.syncs_beside_all()
+    }
+
+    /// FSYNC.3 to FSYNC.10 of P0.
+    fn sync_settled(&self, file: &File, task: &Task, span: Span) -> Result<Next> {
+        let inode = file.inode();
+        let (lock_ranges, lock_mapping) = self.locks_of_fsync(file);
+        let ranges = lock_ranges.then(|| inode.rl.lock(task, Range::ALL, Mode::Read));
+        let ranges = ranges.transpose()?; // FSYNC.3
+        let mapping = lock_mapping.then(|| inode.ml.lock(task, Range::ALL, Mode::Write));
+        let mapping = mapping.transpose()?; // FSYNC.4
+        let span = self.span_to_sync(inode, span);
+        if self.defects().has(Defect::FlushBeforeTailSample) {
+            self.store().flush_device(task, 0)?;
         }
-        let handle = self.store().join(task, Join::User)?; // F4
-        let transaction = TransactionId(handle.generation());
-        let mut listed = Listed::new();
-        let next = if self.has_to_commit(inode, transaction) {
-            Next::Commit
-        } else if !inode.log.is_marked(transaction) && !is_in_flight(inode) {
-            Next::Barrier // F3
-        } else {
-            let logs = self.store().log();
-            let group = logs.group_of(inode.ino);
-            let _log = logs.lock(task, group)?; // F5
-            let log = LogTree { trees: logs, handle: &handle, group };
-            let logged = log_inode_fast(task, self, inode, log);
-            match logged.inspect_err(|_| self.log_marks().note_broken(transaction))? {
-                (Logged::Whole, ordered) => {
-                    listed = ordered;
-                    Next::Publish
-                }
-                (Logged::Unnamed, _) => Next::Commit,
-            }
-        }; // F10
-        let next = match next {
-            Next::Publish => {
-                wait_listed(task, self, &listed)?; // F11b
-                self.sync_log(task, handle, inode)? // F11, F12
-            }
-            Next::Barrier => self.store().flush_devices(task).map(|()| Next::Barrier)?,
-            Next::Commit => {
-                drop(handle);
-                Next::Commit
-            }
-        };
-        if matches!(next, Next::Commit) {
-            self.store().commit(task)?;
+        self.settle_data(task, inode, span)?; // FSYNC.5
+        if !self.defects().has(Defect::WriteErrorEmLogged) {
+            file.check_errors()?; // B-3: what was lost is reported, not made durable
         }
-        Ok(())
+        let handle = self.store().join(task, Join::User)?; // FSYNC.6
+        let next = self.log_file(task, &handle, inode, span.blocks())?; // FSYNC.7
+        drop((mapping, ranges)); // FSYNC.8
+        match next {
+            Next::Publish => self.sync_log(task, handle, inode), // FSYNC.9, FSYNC.10
+            Next::Barrier => self.flush_only(task).map(|()| Next::Barrier),
+            Next::Commit => Ok(Next::Commit), // FSYNC.10
+        }
+    }
+
+    /// B-4: what was overwritten in place, or logged before, may be in a cache.
+    fn flush_only(&self, task: &Task) -> Result<()> {
+        if self.defects().has(Defect::FsyncElidesFlush) {
+            return Ok(());
+        }
+        self.store().flush_devices(task)
     }
 
     /// Whether fsync takes RL and ML: always.
     fn locks_of_fsync(&self, file: &File) -> (bool, bool) {
         let is_told = self.defects().has(Defect::FsyncSameFdPrivateFlag);
-        let skips = is_told && file.is_writing_directly();
+        let skips = is_told && file.is_writing_directly() || self.syncs_beside_all();
         (!skips, !skips && !self.defects().has(Defect::MmapWriteVsFsync))
     }
 
-    /// What is to be synced for `span` to be found after a crash. Under RL R of everything, so that
-    /// the size stays.
-    fn span_to_sync(&self, inode: &Inode, span: Span) -> Span {
+    /// What is to be synced for `span` to be found after a crash. The size stays under RL R of
+    /// everything; P1, which passes direct writes, asks again under EXT.
+    pub(crate) fn span_to_sync(&self, inode: &Inode, span: Span) -> Span {
         let running = TransactionId(self.store().generation());
         // A log of a part would bring back what a truncate took away, or show what lies between the
         // old end and the range as a hole that nobody made.
@@ -234,17 +208,34 @@ impl Fs {
         let group = logs.group_of(inode.ino);
         let _log = logs.lock(task, group)?;
         let log = LogTree { trees: logs, handle, group };
-        match log_inode(task, self, inode, log, within) {
-            Ok(Logged::Whole) => Ok(Next::Publish),
-            Ok(Logged::Unnamed) => Ok(Next::Commit), // B-7
+        let collected = collect_settled(task, self, inode, transaction, within);
+        self.log_collected(task, inode, log, collected)
+    }
+
+    /// Puts what was collected into the log tree. The caller holds its lock.
+    fn log_collected(
+        &self,
+        task: &Task,
+        inode: &Inode,
+        log: LogTree<'_>,
+        collected: Result<Collected>,
+    ) -> Result<Next> {
+        let logged = match collected {
+            Ok(Collected::Nothing) => return Ok(Next::Barrier),
+            Ok(Collected::Unnamed) => return Ok(Next::Commit), // B-7
+            Ok(Collected::Changes(changes)) => log_changes(task, self, inode, log, &changes),
+            Err(error) => Err(error),
+        };
+        match logged {
+            Ok(()) => Ok(Next::Publish),
             Err(Error::Stopped) => Err(Error::Stopped),
             // The log has no room, or could not be read: it is incomplete, a commit is not.
             Err(Error::NoSpace { .. } | Error::Io { .. }) => {
-                self.log_marks().note_broken(transaction);
+                self.log_marks().note_broken(log.transaction());
                 Ok(Next::Commit)
             }
             Err(error) => {
-                self.log_marks().note_broken(transaction);
+                self.log_marks().note_broken(log.transaction());
                 Err(error)
             }
         }
@@ -260,20 +251,24 @@ impl Fs {
 
     /// FSYNC.9: B-1, step by step; FSYNC.10 with the last. The tree's lock is held to the end, so
     /// that nobody publishes an older tree of the group after it; the root's lock from the log root
-    /// on. A tree may be named by others once its writes are acknowledged.
+    /// on. A tree may be named by others once its writes are acknowledged, and those of the data
+    /// that it names; P0 has waited for these, so (1) has nothing left to do.
     fn sync_log(&self, task: &Task, handle: Handle, inode: &Inode) -> Result<Next> {
         let transaction = TransactionId(handle.generation());
         let (store, logs) = (self.store(), self.store().log());
         let group = logs.group_of(inode.ino);
         task.site(&SYNC_LOG, Object::new(kind::INODE, inode.ino.0, 3), Access::Io)?;
         let _log = logs.lock(task, group)?;
-        // B-1 (1): FSYNC.5 waited for every ordered extent that the log names.
         let (root, mut tree) = logs.write_tree(task, group)?; // B-1 (2)
         if !self.waits_late() {
             let acknowledged = std::mem::take(&mut tree).wait(task); // B-1 (4), the tree
             if self.or_commit(transaction, acknowledged)?.is_none() {
                 return Ok(Next::Commit); // B-3
             }
+        }
+        if !self.wait_named(task, transaction, group)? {
+            self.log_marks().note_broken(transaction); // B-1 (1), B-3
+            return Ok(Next::Commit);
         }
         logs.acknowledge(group, root);
         let locked = logs.lock_root(task)?;
@@ -347,10 +342,4 @@ impl Fs {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Whether anything of a file is in flight, whichever half of its pair is published.
-fn is_in_flight(inode: &Inode) -> bool {
-    let has_extents = inode.extents.borrow().iter().any(|extent| extent.state.is_pending());
-    has_extents || !inode.ordered.borrow().is_empty()
 }

@@ -18,7 +18,7 @@ use crate::inode::span::{Blocks, Span};
 use crate::store::{Handle, Join, Reserve};
 use crate::types::{BLOCK_BYTES, Run};
 use machine::disk::{Data, Note, Request};
-use machine::{Access, Block, DeviceId, Guard, Object, Server, Site, Task};
+use machine::{Access, Block, DeviceId, Guard, IOWAIT, Object, Server, Site, Task};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -431,6 +431,9 @@ impl Fs {
         let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
         task.site(&CSUM, object, Access::Write)?;
         *ordered.digests.borrow_mut() = digests_of(inode, contents);
+        if self.logs_pairs() {
+            inode.ordered_end.wake_all();
+        }
         self.ensure_completion_workers();
         let payload = Data::from(contents);
         let (device, block) = (DeviceId(0), ordered.block);
@@ -442,7 +445,7 @@ impl Fs {
             note,
             Box::new(move |outcome| {
                 ended.end_io(outcome.is_ok()); // IO_DONE
-                if fs.has_fast_fsync() {
+                if fs.logs_pairs() {
                     ended.inode.ordered_end.wake_all();
                 }
                 fs.queue_completion(ended);
@@ -466,6 +469,50 @@ impl Fs {
             rest.start = index + 1;
         }
         Ok(())
+    }
+
+    /// Waits until what others have begun to write back of a range is published and submitted: they
+    /// hold PAGE until it is (WB.7).
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub(super) fn wait_published(&self, task: &Task, inode: &Inode, blocks: Blocks) -> Result<()> {
+        let mut rest = blocks;
+        while let Some(index) = inode.pages.first_under_writeback(rest) {
+            if let Some(page) = inode.pages.find(index) {
+                drop(page.lock().lock(task)?);
+            }
+            rest.start = index + 1;
+        }
+        Ok(())
+    }
+
+    /// IOWAIT: waits until the device has answered. Legal with TX and LOG held (W-2): whoever
+    /// publishes submits next, and waits for nothing before.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub(crate) fn wait_io(&self, task: &Task, ordered: &OrderedExtent) -> Result<()> {
+        self.wait_device(task, ordered, || ordered.is_io_done())
+    }
+
+    /// As [`wait_io`](Self::wait_io), until the checksums are there, which comes before.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub(crate) fn wait_digests(&self, task: &Task, ordered: &OrderedExtent) -> Result<()> {
+        self.wait_device(task, ordered, || !ordered.digests.borrow().is_empty())
+    }
+
+    fn wait_device(
+        &self,
+        task: &Task,
+        ordered: &OrderedExtent,
+        until: impl Fn() -> bool,
+    ) -> Result<()> {
+        let inode = &ordered.inode;
+        let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
+        Ok(task.wait(&inode.ordered_end, &IOWAIT, object, Server::Device, until)?)
     }
 
     /// OEWAIT: waits until the ordered extents of a range are complete, and those that appear

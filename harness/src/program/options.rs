@@ -61,6 +61,8 @@ pub enum Fairness {
 pub enum FsyncProtocol {
     /// Exclude writers and wait for ordered extents.
     P0,
+    /// Log what is in flight, and wait for the device.
+    P1,
 }
 
 /// Who takes the machine's choices.
@@ -273,7 +275,7 @@ const fn number_or_zero(min: u64, max: u64, drawn: &'static [u64]) -> Values {
 const SWITCH: Values = Values::Switch;
 const ALLOC: &[AllocPolicy] = &[AllocPolicy::Lowest, AllocPolicy::Next, AllocPolicy::Reuse];
 const FAIR: &[Fairness] = &[Fairness::Fifo, Fairness::Reader, Fairness::Writer];
-const FSYNC: &[FsyncProtocol] = &[FsyncProtocol::P0];
+const FSYNC: &[FsyncProtocol] = &[FsyncProtocol::P0, FsyncProtocol::P1];
 const TEMPER: &[Temper] = &[Temper::Even, Temper::Eager, Temper::Lazy, Temper::Straggler];
 const CHOOSER: &[ChooserKind] = &[
     ChooserKind::Bytes,
@@ -337,8 +339,9 @@ pub static KNOBS: &[Knob] = &[
     knob!(Mount mount.reclaimer = 1, number(0, 16, &[0, 1, 2]),
         "Spontaneous wakeups of the reclaimer at most.", |v| v as u8),
     knob!(Mount mount.discard = 0, SWITCH, "Discard freed blocks.", |v| v != 0),
-    knob!(Mount mount.fsync = 0, Values::Word(&["p0"]),
-        "The protocol of fsync; p0 excludes writers and waits for ordered extents.",
+    knob!(Mount mount.fsync = 0, Values::Word(&["p0", "p1"]),
+        "The protocol of fsync: p0 waits until all data are part of the file, p1 logs what is in \
+         flight and waits for the device.",
         |v| FSYNC[v as usize]),
     knob!(Mount mount.remap_readers = 0, SWITCH,
         "Readers of the source go on during a clone or a dedupe.", |v| v != 0),

@@ -53,6 +53,8 @@ pub(super) struct Part {
     /// As what it waits, where readers and writers are not treated alike: all parts of a request as
     /// the same, or two requests could each let the other go first.
     queues_as: Mode,
+    /// It waits for tasks only, not for asynchronous IO.
+    pub(super) passes_tokens: bool,
     hold: u32,
 }
 
@@ -75,14 +77,8 @@ pub struct Guard {
 impl Part {
     pub(super) fn new(core: &Rc<Core>, range: Range, mode: Mode) -> Self {
         let hold = core.machine.new_lock_id();
-        Part {
-            core: core.clone(),
-            range: Cell::new(range),
-            resolve: None,
-            mode,
-            queues_as: mode,
-            hold,
-        }
+        let (core, range) = (core.clone(), Cell::new(range));
+        Part { core, range, resolve: None, mode, queues_as: mode, passes_tokens: false, hold }
     }
 
     /// Waits as a writer: another part of its request writes.
@@ -123,7 +119,7 @@ impl Part {
     /// Whether this part can be granted now. `me` is the waiter it belongs to, if it is queued.
     fn is_grantable(&self, me: Option<&Rc<Waiter>>) -> bool {
         let range = self.current_range();
-        if self.core.has_conflict(&range, self.mode) {
+        if self.core.is_held_against(&range, self.mode, self.passes_tokens) {
             return false;
         }
         let fairness = self.core.machine.0.config.get().fairness;
@@ -208,9 +204,23 @@ impl Core {
     }
 
     pub(super) fn has_conflict(&self, range: &Range, mode: Mode) -> bool {
+        self.is_held_against(range, mode, false)
+    }
+
+    /// Whether anybody holds a part of a range in a mode that conflicts; of tokens, only if they
+    /// are not passed.
+    fn is_held_against(&self, range: &Range, mode: Mode, passes_tokens: bool) -> bool {
         self.granted.borrow().iter().any(|grant| {
-            grant.range.overlaps(range) && !(grant.mode == Mode::Read && mode == Mode::Read)
+            grant.range.overlaps(range)
+                && !(grant.mode == Mode::Read && mode == Mode::Read)
+                && !(passes_tokens && grant.holder == Holder::Token)
         })
+    }
+
+    /// Whether anybody waits who does not wait for tokens.
+    fn is_awaited_by_passers(&self) -> bool {
+        let queue = self.queue.borrow();
+        queue.iter().any(|waiter| waiter.parts.iter().any(|part| part.passes_tokens))
     }
 
     /// Grants every waiter whose turn has come, in queue order.
@@ -242,14 +252,13 @@ impl Core {
         node
     }
 
-    /// Lets a task hold a range that nothing conflicts with.
+    /// Lets a task hold a range that nothing conflicts with, but for tokens that it passes.
     fn grant(
         &self,
         task: TaskId,
         (hold, range, mode): (u32, Range, Mode),
         place: &'static Location<'static>,
     ) {
-        debug_assert!(!self.has_conflict(&range, mode));
         self.granted.borrow_mut().push(Grant { hold, range, mode, holder: Holder::Task(task) });
         let held = Held {
             class: self.class,
@@ -307,7 +316,9 @@ impl Core {
 
 fn grant(task: TaskId, parts: &[Part], place: &'static Location<'static>) {
     for part in parts {
-        part.core.grant(task, (part.hold, part.range.get(), part.mode), place);
+        let range = part.range.get();
+        debug_assert!(!part.core.is_held_against(&range, part.mode, part.passes_tokens));
+        part.core.grant(task, (part.hold, range, part.mode), place);
     }
 }
 
@@ -341,6 +352,19 @@ pub(super) fn acquire_one(
     }
     let part = Part::new(core, range, mode);
     let mut guards = grant_or_wait(task, smallvec::smallvec![part], place)?;
+    Ok(guards.pop().expect("one part, one guard"))
+}
+
+/// As [`acquire_one`], not waiting for asynchronous IO that holds the range.
+pub(super) fn acquire_beside_tokens(
+    task: &Task,
+    core: &Rc<Core>,
+    range: Range,
+    mode: Mode,
+    place: &'static Location<'static>,
+) -> Result<Guard, Stopped> {
+    let part = Part { passes_tokens: true, ..Part::new(core, range, mode) };
+    let mut guards = acquire(task, smallvec::smallvec![part], place)?;
     Ok(guards.pop().expect("one part, one guard"))
 }
 
@@ -455,6 +479,9 @@ impl Guard {
             self.core.machine.0.tokens.borrow_mut().push(Token { held, server });
         }
         self.core.granted.borrow_mut()[index].holder = Holder::Token;
+        if self.core.is_awaited_by_passers() {
+            self.core.grant_waiters();
+        }
         self
     }
 }

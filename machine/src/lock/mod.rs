@@ -195,6 +195,21 @@ impl RangeLock {
         Ok(guards.pop().expect("one part, one guard"))
     }
 
+    /// Acquires a range beside asynchronous IO that holds it as a token: waits for tasks only, and
+    /// for whoever was there before. Others wait for both.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the machine is poisoned.
+    #[track_caller]
+    pub fn lock_beside_tokens(
+        &self,
+        task: &Task,
+        range: Range,
+        mode: Mode,
+    ) -> Result<Guard, Stopped> {
+        core::acquire_beside_tokens(task, &self.0, range, mode, Location::caller())
+    }
+
     /// Acquires a range if that needs no waiting (rule O-4: the order is not checked).
     #[track_caller]
     pub fn try_lock(&self, task: &Task, range: Range, mode: Mode) -> Option<Guard> {
