@@ -50,6 +50,14 @@ pub(crate) struct Query {
     pub(crate) possible: Mask,
     /// Entries that are not required need not precede those that are.
     pub(crate) relaxed: bool,
+    /// Calls in flight may stop on their way: the answer is good until the next event.
+    pub(crate) may_stop: bool,
+}
+
+impl Query {
+    /// Nothing has happened.
+    pub(crate) const NOTHING: Query =
+        Query { required: 0, possible: 0, relaxed: false, may_stop: false };
 }
 
 /// The finest piece that must come from a single state.
@@ -191,6 +199,7 @@ impl<E: Copy> History<E> {
             required: self.settled(calls, invoke) & !self.lossy,
             possible: self.invoked(calls, ret),
             relaxed: false,
+            may_stop: false,
         }
     }
 
@@ -198,12 +207,13 @@ impl<E: Copy> History<E> {
     pub(crate) fn after_cut(&self, calls: &Calls, cut: u64, may_relax: bool) -> Query {
         let possible = self.invoked(calls, cut);
         let Some(floor) = self.floor(cut) else {
-            return Query { required: 0, possible, relaxed: false };
+            return Query { possible, ..Query::NOTHING };
         };
         Query {
             required: (floor.hard | floor.soft) & !self.void,
             possible,
             relaxed: may_relax && floor.soft & !floor.hard != 0,
+            may_stop: false,
         }
     }
 

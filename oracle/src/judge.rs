@@ -174,9 +174,8 @@ impl Oracle {
             return self.unreadable(path, number, seen);
         }
         let relax = self.promises.data_atom == Atom::Sector;
-        let query = history.map_or(Query { required: 0, possible: 0, relaxed: false }, |history| {
-            history.after_cut(&self.calls, cut.0, relax)
-        });
+        let query =
+            history.map_or(Query::NOTHING, |history| history.after_cut(&self.calls, cut.0, relax));
         let answer = self.block_answer(file, number, query);
         if answer.doubt || answer.len == 0 {
             return self.give_up();

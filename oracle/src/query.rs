@@ -130,7 +130,8 @@ impl Oracle {
         let may_stop = may_stop && (self.errors.any || self.promises.may_run_out_of_space);
         let is_open = |index: usize| self.calls[entries[index].call].standing == Standing::Open;
         let depends = may_stop && bits(query.possible).any(is_open);
-        if let Some(answer) = history.remembered(query, self.generation).filter(|_| !depends) {
+        let query = Query { may_stop: depends, ..query };
+        if let Some(answer) = history.remembered(query, self.generation) {
             return answer;
         }
         let mut spans: SmallVec<[(u64, u64); 8]> = SmallVec::new();
@@ -164,9 +165,7 @@ impl Oracle {
             );
             if doubt { Self::doubt() } else { self.store(states, &spans, Grain::Block) }
         });
-        if !depends {
-            history.remember(query, answer, 0);
-        }
+        history.remember(query, answer, if depends { self.generation } else { 0 });
         answer
     }
 
@@ -262,7 +261,7 @@ impl Oracle {
     pub(crate) fn block_query(&self, file: FileId, number: u64, interval: (u64, u64)) -> Query {
         match self.files.get(file).block(number) {
             Some(history) => history.during(&self.calls, interval),
-            None => Query { required: 0, possible: 0, relaxed: false },
+            None => Query::NOTHING,
         }
     }
 

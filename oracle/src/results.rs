@@ -91,6 +91,7 @@ impl Oracle {
             required: history.settled(&self.calls, end) & !history.lossy,
             possible: history.invoked(&self.calls, end),
             relaxed: false,
+            may_stop: false,
         };
         if self.bindings(path, query).is_none() && !history.overflowed() {
             return self.wrong(id, "succeeded, but no order of the calls allows that");
