@@ -2,8 +2,8 @@
 
 use machine::choosers::{Bytes, Exhaustive, Pct, Pos, Random, Replay, RoundRobin, moves};
 use machine::{
-    Access, Body, Chooser, Config, End, Event, Fairness, FaultKind, Kind, LockClass, Machine, Mode,
-    Mutex, Object, Range, RangeLock, RwLock, Server, Site, StepKind, Stopped, Task, WaitQueue,
+    Access, Body, Chooser, Config, End, Event, FaultKind, Kind, LockClass, Machine, Mode, Mutex,
+    Object, Range, RangeLock, RwLock, Server, Site, StepKind, Stopped, Task, WaitQueue,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -304,38 +304,6 @@ fn many_ranges_are_granted_all_or_nothing() {
 }
 
 #[test]
-fn requests_that_read_here_and_write_there_do_not_wait_for_each_other() {
-    for (seed, fairness) in
-        (0..300).flat_map(|seed| [Fairness::Writer, Fairness::Reader].map(|fair| (seed, fair)))
-    {
-        let config = Config { fairness, ..Config::default() };
-        let machine = Machine::new(config, machine::io::no_disk(), Box::new(Random::new(seed)));
-        let first = RangeLock::new(&machine, &A, (1, 0));
-        let second = RangeLock::new(&machine, &A, (2, 0));
-        for (name, is_turned) in [("a", false), ("b", true), ("c", false)] {
-            let (first, second) = (first.clone(), second.clone());
-            let (read, write) = if is_turned { (&first, &second) } else { (&second, &first) };
-            let (read, write) = (read.clone(), write.clone());
-            let body: Body = Box::new(move |task| {
-                for _ in 0..3 {
-                    let one = first.lock(task, Range::ALL, Mode::Read)?;
-                    steps(task, 1)?;
-                    drop(one);
-                    let all = Range::ALL;
-                    let parts = [(&read, all, Mode::Read), (&write, all, Mode::Write)];
-                    let guards = RangeLock::lock_many(task, &parts)?;
-                    steps(task, 2)?;
-                    drop(guards);
-                }
-                Ok(())
-            });
-            machine.spawn(name, Kind::Foreground, body);
-        }
-        assert_eq!(machine.run(), End::Done, "{fairness:?}: {:?}", machine.faults());
-    }
-}
-
-#[test]
 fn an_append_is_resolved_when_it_is_granted() {
     for seed in 0..200 {
         let machine = machine(Box::new(Random::new(seed)));
@@ -376,7 +344,7 @@ fn who_passes_tokens_waits_for_tasks_only() {
             let guard = l.lock(task, Range::new(0, 9), Mode::Write)?;
             steps(task, 3)?;
             t.set(true);
-            *s.borrow_mut() = Some(guard.into_token());
+            *s.borrow_mut() = Some(guard.into_token(Server::Device));
             Ok(())
         }),
     );
