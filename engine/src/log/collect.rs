@@ -53,7 +53,7 @@ pub(crate) enum Collected {
     /// The inode has no name any more: only a commit makes that, and what it holds, durable.
     Unnamed,
     /// This.
-    Changes(Changes),
+    Changes(Box<Changes>),
 }
 
 /// FSYNC.7 of P0: what is marked within `within`, of which nothing is in flight. The caller keeps
@@ -163,7 +163,7 @@ pub(super) fn changes(
     }
     let names = inode.log.names(transaction);
     inode.log.note_logged(transaction);
-    Collected::Changes(Changes { item, names, wanted, ranges })
+    Collected::Changes(Box::new(Changes { item, names, wanted, ranges }))
 }
 
 fn in_flight_in(map: &ExtentMap, within: Blocks) -> InFlight {
