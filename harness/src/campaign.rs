@@ -10,7 +10,7 @@ use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
 use crate::program::{self, Program, SwarmMask};
 use crate::replay;
-use crate::session::Session;
+use crate::session::{Session, Shown};
 use machine::choosers::Dice;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -242,9 +242,7 @@ fn worker(
             break;
         }
         let program = Rc::new(program(options.seed, index, &options.defects));
-        let plan = plan(options.seed, index, &options.plan);
-        let shown = session.run(&program, &plan, mix(options.seed, !index));
-        match shown {
+        match examine(&mut session, &program, index, options) {
             Err(reason) => drop(sender.send(News::Refused(reason))),
             Ok(shown) => {
                 programs += 1;
@@ -269,6 +267,23 @@ fn worker(
     }
     drop(sender.send(News::Done { programs, operations, decisions, totals }));
     drop(sender.send(News::Coverage(Box::new(coverage))));
+}
+
+/// Executes a program, and judges its cuts if it is one of those that are cut, or if a broken rule
+/// was seen: a consequence says more.
+fn examine(
+    session: &mut Session,
+    program: &Rc<Program>,
+    index: u64,
+    options: &Options,
+) -> Result<Shown, String> {
+    let seed = mix(options.seed, !index);
+    let plan = plan(options.seed, index, &options.plan);
+    let shown = session.run(program, &plan, seed)?;
+    if plan.cuts_max == 0 && shown.finding.is_none() && shown.suspicion.is_some() {
+        return session.run(program, &options.plan, seed);
+    }
+    Ok(shown)
 }
 
 /// Minimizes a finding, if it is the first of its signature that this worker sees.
