@@ -65,6 +65,13 @@ impl Oracle {
         }
     }
 
+    /// Whether a call may have raised the size of its file before it copied anything from memory
+    /// that was not there: what it copies then may be there by that.
+    pub(crate) fn may_raise_size_first(&self, id: CallId) -> bool {
+        let copies = matches!(self.calls[id].op, Op::WriteFrom { .. });
+        copies && !self.promises.failed_copies_keep_size && !self.faults(id).no
+    }
+
     /// Why a call cannot have succeeded, if it cannot.
     pub(crate) fn must_fail(&self, id: CallId) -> Option<&'static str> {
         let op = &self.calls[id].op;
@@ -78,7 +85,7 @@ impl Oracle {
         if !self.invalid(id).no {
             return Some("its arguments are invalid");
         }
-        if !self.faults(id).no {
+        if !self.faults(id).no && !self.may_raise_size_first(id) {
             return Some("it touches memory beyond the mapping or the file");
         }
         (!self.too_big(op).no).then_some("it goes beyond the largest file")

@@ -63,6 +63,8 @@ pub struct Promises {
     pub direct_reads_spare_rest: bool,
     /// A direct write whose memory is not there from its first byte on fails (G-7).
     pub direct_faults_reported: bool,
+    /// A write that could copy nothing from user memory leaves the size as it was (G-7).
+    pub failed_copies_keep_size: bool,
     /// What is stored beyond the end of the file in its last page never becomes part of the file
     /// (G-8).
     pub stores_past_end_vanish: bool,
@@ -99,6 +101,7 @@ impl Promises {
             direct_coherent: true,
             direct_reads_spare_rest: true,
             direct_faults_reported: true,
+            failed_copies_keep_size: true,
             stores_past_end_vanish: true,
             direct_align: 512,
             direct_align_first: true,
@@ -127,6 +130,7 @@ impl Promises {
             direct_align_first: false,
             direct_reads_spare_rest: false,
             direct_faults_reported: false,
+            failed_copies_keep_size: false,
             stores_past_end_vanish: false,
             direct_falls_back: true,
             has_clone: false,

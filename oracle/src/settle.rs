@@ -2,7 +2,8 @@
 //!
 //! *Verified*: short counts, the place of an append, failed calls.
 //! *Not verified, because* a call that failed with EIO, ENOSPC or EFAULT may have written anything
-//! from nothing to all of its bytes, in any mixture.
+//! from nothing to all of its bytes, in any mixture; a file of which nobody knows where it ends, as
+//! a write without memory may have raised its size (`failed_copies_keep_size` off).
 use crate::attach::{acting_map, size_effect, span_of};
 use crate::call::{CallId, FileId};
 use crate::file::{BlockEffect, Change, File, Mark, SizeEffect, part};
@@ -14,6 +15,11 @@ impl Oracle {
     /// Brings the histories up to date with the result of a call.
     pub(crate) fn settle(&mut self, id: CallId, outcome: &Outcome) {
         let op = self.calls[id].op.clone();
+        if self.may_raise_size_first(id) {
+            for file in self.calls[id].files.clone() {
+                self.files.get_mut(file).murky = true;
+            }
+        }
         match outcome {
             Ok(value) => self.settle_done(id, &op, value),
             Err(errno) => self.settle_failed(id, &op, *errno),
