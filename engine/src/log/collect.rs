@@ -20,7 +20,7 @@ use crate::inode::log_state::Name;
 use crate::inode::ordered::{OrderedExtent, OrderedKind};
 use crate::inode::span::{Blocks, Span};
 use crate::store::items::InodeItem;
-use crate::types::{Ino, TransactionId};
+use crate::types::{BLOCK_BYTES, Ino, TransactionId};
 use machine::{Access, Object, Task};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -50,8 +50,9 @@ pub(super) struct Found {
 pub(crate) enum Collected {
     /// The log has it all.
     Nothing,
-    /// The inode has no name any more: only a commit makes that, and what it holds, durable.
-    Unnamed,
+    /// The inode has no name any more, or more of it has to be durable than was looked after: only
+    /// a commit makes it, and what it holds, durable.
+    Unlogged,
     /// This.
     Changes(Box<Changes>),
 }
@@ -98,6 +99,14 @@ pub(crate) fn collect_pairs(
     let _ext = fs.write_extents(task, inode)?; // X-2b
     // A direct write that fsync passed may have ended since, and changed the size.
     let within = fs.span_to_sync(inode, span).blocks();
+    if span.blocks().intersection(within) != within {
+        // Nobody has waited for what is being published there: only a commit does.
+        return Ok((Collected::Unlogged, InFlight::new()));
+    }
+    if has_leftovers(inode) {
+        // A direct write that failed in part is about to drop them, past its own locks.
+        return Ok((Collected::Unlogged, InFlight::new()));
+    }
     let in_flight = in_flight_in(&inode.extents.borrow(), within);
     let mut reach = within;
     for ordered in &in_flight {
@@ -159,11 +168,18 @@ pub(super) fn changes(
     ranges: SmallVec<[Found; 8]>,
 ) -> Collected {
     if item.nlink == 0 {
-        return Collected::Unnamed; // unlinked since FSYNC.7 was begun
+        return Collected::Unlogged; // unlinked since FSYNC.7 was begun
     }
     let names = inode.log.names(transaction);
     inode.log.note_logged(transaction);
     Collected::Changes(Box::new(Changes { item, names, wanted, ranges }))
+}
+
+/// Whether written blocks lie behind the end of the file.
+fn has_leftovers(inode: &Inode) -> bool {
+    let behind = Blocks::new(inode.size().div_ceil(BLOCK_BYTES), u64::MAX);
+    let map = inode.extents.borrow();
+    map.overlapping(behind).any(|extent| matches!(extent.state, ExtentState::Written))
 }
 
 fn in_flight_in(map: &ExtentMap, within: Blocks) -> InFlight {

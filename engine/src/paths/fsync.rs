@@ -222,7 +222,7 @@ impl Fs {
     ) -> Result<Next> {
         let logged = match collected {
             Ok(Collected::Nothing) => return Ok(Next::Barrier),
-            Ok(Collected::Unnamed) => return Ok(Next::Commit), // B-7
+            Ok(Collected::Unlogged) => return Ok(Next::Commit), // B-7
             Ok(Collected::Changes(changes)) => log_changes(task, self, inode, log, &changes),
             Err(error) => Err(error),
         };

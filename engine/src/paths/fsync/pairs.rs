@@ -34,6 +34,10 @@
 //!   that size which gets dirty before the pairs are complete does not hold it: the commit that
 //!   obsoletes the log has at least the size of the log.
 //!
+//! - *What fsync cannot vouch for* is left to a commit: blocks that became part of the span after
+//!   fsync had waited for it, as a direct write that it passed raised the size; and written blocks
+//!   behind the end, which a direct write that failed in part drops past its own locks.
+//!
 //! A pair is logged once: the inode knows of which pairs the log has both halves, and
 //! completion marks its range again unless it is one of these. Blocks that are overwritten where
 //! they are need no log; fsync waits for them.
