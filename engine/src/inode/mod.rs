@@ -201,8 +201,8 @@ impl Inode {
         self.size.get().min(bound).max(old).max(self.logged_size.get())
     }
 
-    /// A log has this size in bytes, together with what is in flight before it: the commit that
-    /// obsoletes the log must have it too, whatever gets dirty meanwhile. Under EXT W.
+    /// A log has this size in bytes, together with what is in flight before it, or fsync commits
+    /// instead: the next commit must have it too, whatever gets dirty meanwhile. Under EXT W.
     pub fn note_logged_size(&self, size: u64) {
         debug_assert!(size <= self.size.get(), "X-7: of what can be read");
         self.logged_size.set(self.logged_size.get().max(size));

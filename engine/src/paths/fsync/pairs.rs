@@ -32,7 +32,8 @@
 //! - *Sizes.* The log has the size that the file will have when the pairs are complete, and no
 //!   other write; extents behind it are leftovers, as a commit may have them. A page before
 //!   that size which gets dirty before the pairs are complete does not hold it: the commit that
-//!   obsoletes the log has at least the size of the log.
+//!   obsoletes the log has at least the size of the log. So has a commit instead of it, which waits
+//!   for what is in flight with no range locked.
 //!
 //! - *What fsync cannot vouch for* is left to a commit: blocks that became part of the span after
 //!   fsync had waited for it, as a direct write that it passed raised the size; and written blocks
@@ -81,6 +82,10 @@ impl Fs {
         }
         let handle = self.store().join(task, Join::User)?; // FSYNC.6
         let (next, in_flight) = self.log_pairs(task, &handle, inode, span)?; // FSYNC.7'
+        if matches!(next, Next::Commit) {
+            let _ext = inode.ext.write(task)?;
+            inode.note_logged_size(inode.disk_size_after(span.blocks())); // as the log would
+        }
         drop((mapping, ranges)); // FSYNC.8
         match next {
             Next::Publish => self.sync_log(task, handle, inode), // FSYNC.9, FSYNC.10
