@@ -103,7 +103,7 @@ pub(crate) fn collect_pairs(
         // Nobody has waited for what is being published there: only a commit does.
         return Ok((Collected::Unlogged, InFlight::new()));
     }
-    if has_leftovers(inode) {
+    if has_written_behind_end(inode) {
         // A direct write that failed in part is about to drop them, past its own locks.
         return Ok((Collected::Unlogged, InFlight::new()));
     }
@@ -176,7 +176,7 @@ pub(super) fn changes(
 }
 
 /// Whether written blocks lie behind the end of the file.
-fn has_leftovers(inode: &Inode) -> bool {
+fn has_written_behind_end(inode: &Inode) -> bool {
     let behind = Blocks::new(inode.size().div_ceil(BLOCK_BYTES), u64::MAX);
     let map = inode.extents.borrow();
     map.overlapping(behind).any(|extent| matches!(extent.state, ExtentState::Written))

@@ -160,13 +160,18 @@ impl Fs {
         if floor(size.next_multiple_of(BLOCK_BYTES)) >= end {
             return Ok(());
         }
-        let handle = self.store().join(task, Join::User)?;
-        handle.set_irrevocable();
-        let _ext = self.write_extents(task, inode)?;
         // The last block too: RL is held of whole blocks, and nobody wrote behind `end`.
         let beyond = Blocks::new(size.div_ceil(BLOCK_BYTES), end.div_ceil(BLOCK_BYTES));
-        self.drop_extents(task, &handle, inode, beyond).inspect_err(|_| self.abort())?;
-        self.write_item(task, &handle, inode).inspect_err(|_| self.abort())
+        loop {
+            let (handle, chunk) = self.join_due_chunk(task, inode, beyond)?;
+            let _ext = self.write_extents(task, inode)?;
+            self.drop_extents(task, &handle, inode, chunk.range)
+                .and_then(|_| self.write_item(task, &handle, inode))
+                .inspect_err(|_| self.abort())?;
+            if chunk.range == beyond {
+                return Ok(());
+            }
+        }
     }
 }
 
