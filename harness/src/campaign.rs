@@ -134,8 +134,8 @@ pub fn program(seed: u64, index: u64, defects: &[String]) -> Program {
     program
 }
 
-/// What is done with the program of an index: cutting one takes ten times as long as executing it,
-/// and much shows while it runs.
+/// What is done with the program of an index: cutting one takes many times as long as executing
+/// it, and much shows while it runs.
 pub fn plan(seed: u64, index: u64, plan: &Plan) -> Plan {
     let is_cut = mix(seed ^ 0x00c0_ffee, index).is_multiple_of(CUT_ONE_OF);
     if is_cut { *plan } else { Plan { cuts_max: 0, ..*plan } }

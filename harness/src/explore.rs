@@ -46,6 +46,13 @@ pub struct Explored {
     pub suspicion: Option<Finding>,
 }
 
+impl Explored {
+    /// What there is to tell: a violation, or else a broken rule without a consequence.
+    pub fn first(&self) -> Option<&Finding> {
+        self.finding.as_ref().or(self.suspicion.as_ref())
+    }
+}
+
 /// Everything that the schedules within a bound show, for comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Surveyed {

@@ -12,7 +12,6 @@
 
 use crate::fs::Fs;
 use crate::inode::Inode;
-use crate::inode::extents::{Extent, ExtentState};
 use crate::inode::span::Blocks;
 use crate::types::{Ino, Run};
 use smallvec::SmallVec;
@@ -41,17 +40,14 @@ impl Fs {
     /// # Errors
     /// The first rule that is broken.
     pub fn check_memory(&self) -> Result<(), Violation> {
-        let mut owned = Vec::new();
         let mut after = Ino(0);
         while let Some(inode) = self.inodes().next_after(after) {
             after = inode.ino;
             check_pairs(&inode)?;
             check_pages(&inode)?;
             check_entries(&inode)?;
-            let map = inode.extents.borrow();
-            owned.extend(map.iter().map(|extent| (extent.run(), is_written_to(extent), inode.ino)));
         }
-        check_owners(owned)
+        self.check_pending()
     }
 
     /// Checks what has changed in memory since this was called last.
@@ -183,28 +179,4 @@ fn check_entries(inode: &Inode) -> Checked {
         });
     }
     problem
-}
-
-/// Whether a write to the blocks of an extent is in flight.
-fn is_written_to(extent: &Extent) -> bool {
-    matches!(extent.state, ExtentState::Pending(_))
-}
-
-/// 7.5.5: blocks that are being written belong to one extent only.
-fn check_owners(mut owned: Vec<(Run, bool, Ino)>) -> Checked {
-    owned.sort_unstable();
-    let mut last: Option<(Run, bool, Ino)> = None;
-    for (run, written, ino) in owned {
-        if let Some((before, before_written, owner)) = last.filter(|last| last.0.overlaps(run))
-            && (written || before_written)
-        {
-            let what = format!("blocks {run} of inode {ino} and {before} of inode {owner}");
-            let what = format!("{what} are one place, and a write is in flight");
-            return Err(Violation { rule: "ownership", what });
-        }
-        if last.is_none_or(|last| last.0.end() < run.end()) {
-            last = Some((run, written, ino));
-        }
-    }
-    Ok(())
 }

@@ -3,7 +3,6 @@
 use super::{Exit, Failure, bar, interruptible, print_json, read_program, say};
 use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
-use crate::finding::Finding;
 use crate::lanes::{self, Window};
 use crate::session::Session;
 use clap::Args;
@@ -79,7 +78,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         print_json(&document);
     } else {
         print_text(&document, &explored);
-        if let Some(finding) = first(&explored).filter(|_| arguments.trace) {
+        if let Some(finding) = explored.first().filter(|_| arguments.trace) {
             let program = Rc::new(finding.program.clone());
             let shown = session.replay(&program).map_err(Failure::Input)?;
             let cut = program.cut.as_ref().map(crate::finding::moment);
@@ -91,13 +90,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     Ok(if fine { Exit::Expected } else { Exit::Violation })
 }
 
-/// What there is to tell: a violation, or else a broken rule without a consequence.
-fn first(explored: &Explored) -> Option<&Finding> {
-    explored.finding.as_ref().or(explored.suspicion.as_ref())
-}
-
 fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<Document, Failure> {
-    let finding = match first(explored) {
+    let finding = match explored.first() {
         None => None,
         Some(finding) => Some(finding.write(&arguments.out).map_err(|error| {
             Failure::Input(format!("failed to write to {}: {error}", arguments.out.display()))
@@ -112,7 +106,7 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
     Ok(Document {
         file: arguments.file.clone(),
         verdict,
-        kind: first(explored).map(|finding| finding.wrong.kind.clone()),
+        kind: explored.first().map(|finding| finding.wrong.kind.clone()),
         pmin: explored.pmin,
         preemptions: arguments.preemptions,
         schedules: explored.schedules,

@@ -136,7 +136,7 @@ fn row(file: &Path, verdict: Verdict) -> Row {
         crash_states: explored.totals.crash_states,
         exhausted: explored.exhausted,
         seconds,
-        message: explored.finding.or(explored.suspicion).map(|finding| finding.wrong.message),
+        message: explored.first().map(|finding| finding.wrong.message.clone()),
     }
 }
 

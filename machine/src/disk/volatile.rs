@@ -129,24 +129,6 @@ mod tests {
     }
 
     #[test]
-    fn halves_that_are_written_take_the_place_of_a_whole_that_failed() {
-        let mut bench = bench();
-        bench.disk.fail(Rule::nth(Op::Write, 1));
-        let whole = bench.write(3);
-        bench.complete(whole);
-        for mask in [0x0f, 0xf0] {
-            assert_eq!(bench.ledger.find(A, 3), Some(whole), "a half is still its");
-            let payload = smallvec::SmallVec::from_buf([Block::from_slice(b"y")]);
-            let (sectors, fua) = (Some(mask), false);
-            let write = Request::Write { device: A, block: 3, payload, sectors, fua };
-            let half = bench.submit(write);
-            bench.complete(half);
-            bench.flush();
-        }
-        assert!(bench.ledger.is_empty());
-    }
-
-    #[test]
     fn a_flush_covers_what_completed_before_it() {
         let mut it = bench();
         let (first, second) = (it.write(3), it.write(4));
