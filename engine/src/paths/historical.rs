@@ -179,7 +179,8 @@ impl Fs {
         match before(ordered, blocks) {
             Some(Extent { block, state: ExtentState::Written, .. }) => {
                 let (run, digests) = (Run::new(block, 1), Digests::new());
-                let mut data = self.read_run(task, &Readable { run, digests, _pin: None })?;
+                let readable = Readable { run, digests, _pin: None };
+                let mut data = self.read_run(task, inode, &readable)?;
                 Ok(data.pop().unwrap_or_else(Block::zero))
             }
             _ => Ok(Block::zero()),

@@ -197,7 +197,7 @@ impl Fs {
         match self.map_for_read(task, inode, blocks)? {
             None => Ok(Block::zero()),
             Some((_, readable)) => {
-                let mut data = self.read_run(task, &readable)?;
+                let mut data = self.read_run(task, inode, &readable)?;
                 data.pop().ok_or(Error::Bug("a read of one block returned none"))
             }
         }
@@ -261,10 +261,10 @@ impl Fs {
         Ok(digests)
     }
 
-    /// Reads a run from the device and verifies it.
-    pub(crate) fn read_run(&self, task: &Task, readable: &Readable) -> Result<Data> {
+    /// Reads a run of a file from the device and verifies it.
+    pub(crate) fn read_run(&self, task: &Task, inode: &Inode, readable: &Readable) -> Result<Data> {
         let run = readable.run;
-        let bio = task.submit(read_request(run), Note { what: "data", tag: run.block })?;
+        let bio = task.submit(read_request(run), Note { what: "data", tag: inode.ino.0 })?;
         let outcome = bio.wait(task)?;
         let data = outcome.map_err(|_| read_error(run.block))?;
         readable.verify(&data)?;
