@@ -53,7 +53,7 @@ pub fn run(seconds: f64, seed: u64) -> Result<Figures, String> {
 
 /// Programs of the size that the figures are defined for: three tasks.
 fn programs(seed: u64, count: usize) -> Vec<Rc<Program>> {
-    let all = (0..).map(|index| campaign::program(seed, index, &[]));
+    let all = (0..).map(|index| campaign::program(seed, index));
     all.filter(|program| program.tasks.len() == 3).take(count).map(Rc::new).collect()
 }
 
@@ -89,7 +89,7 @@ fn judging(seconds: f64, seed: u64, figures: &mut Figures) -> Result<(), String>
     let mut count = 0;
     let clock = ProcessorTime::start();
     while clock.seconds() < seconds {
-        let program = Rc::new(campaign::program(seed, count, &[]));
+        let program = Rc::new(campaign::program(seed, count));
         let executed = executor.execute(&mut images, &program, Manner::default())?;
         count += 1;
         let plan = campaign::plan(seed, count - 1, &plan);

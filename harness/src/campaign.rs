@@ -8,7 +8,7 @@ use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
-use crate::program::{self, Program, SwarmMask};
+use crate::program::{self, Program, Setting, SwarmMask};
 use crate::replay;
 use crate::session::{Session, Shown};
 use machine::choosers::Dice;
@@ -30,6 +30,8 @@ pub struct Options {
     pub seed: u64,
     /// Defects switched on in every program.
     pub defects: Vec<String>,
+    /// Knobs that every program has.
+    pub settings: Vec<Setting>,
     /// Workers.
     pub jobs: u32,
     /// Whether it ends at the first finding.
@@ -49,6 +51,7 @@ impl Default for Options {
             programs: None,
             seed: 1,
             defects: Vec::new(),
+            settings: Vec::new(),
             jobs: 1,
             stop_at_first: false,
             out: None,
@@ -126,12 +129,10 @@ const CUT_ONE_OF: u64 = 4;
 const BATCH: u64 = 32;
 
 /// The program of an index.
-pub fn program(seed: u64, index: u64, defects: &[String]) -> Program {
+pub fn program(seed: u64, index: u64) -> Program {
     let mut dice = program::Dice::new(mix(seed, index));
     let mask = SwarmMask::draw(&mut dice);
-    let mut program = program::generate(&mut dice, &mask);
-    program.defects = defects.to_vec();
-    program
+    program::generate(&mut dice, &mask)
 }
 
 /// What is done with the program of an index: cutting one takes many times as long as executing
@@ -180,6 +181,19 @@ pub fn run(
     report.stats.seconds = clock.seconds();
     report.interrupted = stop.load(Ordering::Relaxed);
     report
+}
+
+impl Options {
+    /// The program of an index, with the defects and knobs of this campaign.
+    fn program(&self, index: u64) -> Program {
+        let mut program = program(self.seed, index);
+        program.defects.clone_from(&self.defects);
+        if !self.settings.is_empty() {
+            self.settings.iter().for_each(|setting| setting.apply(&mut program));
+            program.fixup();
+        }
+        program
+    }
 }
 
 impl Report {
@@ -241,7 +255,7 @@ fn worker(
         if done || halted || clock.exceeds(budget) {
             break;
         }
-        let program = Rc::new(program(options.seed, index, &options.defects));
+        let program = Rc::new(options.program(index));
         match examine(&mut session, &program, index, options) {
             Err(reason) => drop(sender.send(News::Refused(reason))),
             Ok(shown) => {

@@ -52,7 +52,7 @@ fn generated_programs_execute_the_same_twice() {
     let mut session = Session::default();
     let mut hashes = std::collections::BTreeSet::new();
     for index in 0..PROGRAMS {
-        let program = campaign::program(11, index, &[]);
+        let program = campaign::program(11, index);
         hashes.insert(run(&mut session, &Rc::new(program.clone())).hash);
         same_twice(&mut session, program);
     }

@@ -3,6 +3,7 @@
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Kept, Options, Report, Stats};
 use crate::cuts::Plan;
+use crate::program::Setting;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub struct Arguments {
     /// Switch a historical defect of the engine on; may be repeated.
     #[arg(long = "defect", value_name = "D")]
     defects: Vec<String>,
+    /// Give every program this knob, as in `mount.fsync=p1`; may be repeated.
+    #[arg(long = "knob", value_name = "GROUP.KEY=VALUE")]
+    knobs: Vec<String>,
     /// Workers.
     #[arg(long, value_name = "N", default_value_t = 1)]
     jobs: u32,
@@ -97,6 +101,11 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
         engine::defects::Defect::by_name(name)
             .map_err(|error| Failure::Input(format!("failed to switch a defect on: {error}")))?;
     }
+    let setting = |text: &String| {
+        Setting::parse(text)
+            .map_err(|wrong| Failure::Input(format!("failed to set a knob: {wrong}")))
+    };
+    let settings = arguments.knobs.iter().map(setting).collect::<Result<_, _>>()?;
     if let Some(seconds) = arguments.seconds
         && !(0.0..=1e9).contains(&seconds)
     {
@@ -115,6 +124,7 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
         programs: arguments.programs,
         seed: arguments.seed,
         defects: arguments.defects.clone(),
+        settings,
         jobs: arguments.jobs,
         stop_at_first: arguments.first,
         out: Some(arguments.out.clone()),

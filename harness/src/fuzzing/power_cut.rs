@@ -179,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let defects = vec!["super-no-preflush".to_string()];
         let mut target = PowerCut::new(defects, Some(folder.path().to_path_buf()));
-        let programs = (0..200).map(|index| campaign::program(3, index, &[]));
+        let programs = (0..200).map(|index| campaign::program(3, index));
         let finding = programs.filter_map(|program| target.judge(&program)).next();
         target.report(finding.expect("two hundred programs show it"));
         assert!(target.summary.totals.crash_states > 0 && target.summary.programs > 0);
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn an_unknown_defect_is_refused() {
         let mut target = PowerCut::new(vec!["no-such".to_string()], None);
-        assert!(target.judge(&campaign::program(1, 0, &[])).is_none());
+        assert!(target.judge(&campaign::program(1, 0)).is_none());
         assert_eq!(target.summary.refused.0, 1);
         assert!(target.summary.refused.1.as_ref().is_some_and(|why| why.contains("no-such")));
     }

@@ -41,7 +41,8 @@ pub use error::{ParseError, nearest};
 pub use generate::{AnyOperation, TextProgram, arbitrary_program, generate};
 pub use mutate::mutate;
 pub use options::{
-    AllocPolicy, ChooserKind, Fairness, FsyncProtocol, ImageKnobs, MachineKnobs, MountKnobs, Temper,
+    AllocPolicy, ChooserKind, Fairness, FsyncProtocol, ImageKnobs, MachineKnobs, MountKnobs,
+    Setting, Temper,
 };
 pub use parse::{Repaired, lenient, strict};
 pub use replay::{CutSpec, KeptSpec, Move, Rest, Schedule};

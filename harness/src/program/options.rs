@@ -197,6 +197,18 @@ impl Values {
         }
     }
 
+    /// The value of a text, if it is allowed.
+    pub fn parse(self, text: &[u8]) -> Option<u64> {
+        let find = |words: &[&str]| words.iter().position(|word| word.as_bytes() == text);
+        match self {
+            Values::Switch => find(&["off", "on"]).map(|index| index as u64),
+            Values::Word(words) => find(words).map(|index| index as u64),
+            Values::Number { .. } => {
+                super::words::number(text).filter(|&number| self.clamp(number) == number)
+            }
+        }
+    }
+
     /// How many values generators draw from; see [`Values::drawn`].
     pub fn drawn_count(self) -> u32 {
         match self {
@@ -261,6 +273,39 @@ impl Knob {
             Values::Word(words) => words[value as usize].into(),
             Values::Number { .. } => value.to_string().into(),
         }
+    }
+}
+
+/// A value for a knob, which every program of a campaign gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    knob: &'static Knob,
+    value: u64,
+}
+
+impl Setting {
+    /// From `GROUP.KEY=VALUE`, as in `mount.fsync=p1`.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let split = text.split_once('=').and_then(|(name, value)| {
+            let (group, key) = name.split_once('.')?;
+            Some((Group::ALL.into_iter().find(|it| it.word() == group)?, key, value))
+        });
+        let (group, key, value) =
+            split.ok_or_else(|| format!("{text:?} is not of the form mount.KEY=VALUE"))?;
+        let (_, knob) = Knob::find(group, key.as_bytes())
+            .ok_or_else(|| format!("{} has no knob {key:?}", group.word()))?;
+        let value = knob.values.parse(value.as_bytes()).ok_or_else(|| {
+            format!("{}.{key} is {}, not {value:?}", group.word(), knob.values.describe())
+        })?;
+        Ok(Setting { knob, value })
+    }
+
+    /// Gives the knob of a program this value.
+    pub fn apply(self, program: &mut Program) {
+        (self.knob.set)(program, self.value);
     }
 }
 
@@ -404,5 +449,27 @@ impl Default for MountKnobs {
 impl Default for MachineKnobs {
     fn default() -> Self {
         MachineKnobs { chooser: ChooserKind::Bytes, depth: 3, seed: 0, temper: Temper::Even }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_has_a_group_a_key_and_a_value() {
+        let mut program = Program::default();
+        Setting::parse("mount.fsync=p1").expect("allowed").apply(&mut program);
+        Setting::parse("image.blocks=64").expect("allowed").apply(&mut program);
+        assert_eq!((program.mount.fsync, program.image.blocks), (FsyncProtocol::P1, 64));
+    }
+
+    #[test]
+    fn a_wrong_setting_says_what_would_be_right() {
+        let wrong = |text| Setting::parse(text).expect_err(text);
+        assert!(wrong("fsync=p1").contains("mount.KEY=VALUE"));
+        assert!(wrong("mount.fsnyc=p1").contains("no knob \"fsnyc\""));
+        assert!(wrong("mount.fsync=p2").contains("p0 or p1"));
+        assert!(wrong("image.blocks=63").contains("a number from 64 to 4096"));
     }
 }

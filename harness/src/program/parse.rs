@@ -333,20 +333,14 @@ impl<'a> Parser<'a> {
     }
 
     fn knob_value(&mut self, knob: &'static Knob, value: Word<'a>) -> Result<u64, Trouble> {
-        let wrong = move || value.but(Expected::Value(knob));
-        let find = |words: &[&str]| words.iter().position(|word| value.is(word));
-        match knob.values {
-            Values::Switch => find(&["off", "on"]).map(|index| index as u64).ok_or_else(wrong),
-            Values::Word(words) => find(words).map(|index| index as u64).ok_or_else(wrong),
-            Values::Number { .. } => {
-                let number = words::number(value.text).ok_or_else(wrong)?;
-                let nearest = knob.values.clamp(number);
-                if nearest != number {
-                    self.mend(wrong())?;
-                }
-                Ok(nearest)
-            }
+        let wrong = || value.but(Expected::Value(knob));
+        if let Some(allowed) = knob.values.parse(value.text) {
+            return Ok(allowed);
         }
+        let Values::Number { .. } = knob.values else { return Err(wrong()) };
+        let number = words::number(value.text).ok_or_else(wrong)?;
+        self.mend(wrong())?;
+        Ok(knob.values.clamp(number))
     }
 
     /// Nothing may follow on the line.
