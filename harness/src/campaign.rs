@@ -3,9 +3,10 @@
 //! Program `i` of seed `s` is a function of `(s, i)` alone, whatever the number of workers and
 //! whatever was found before; so is its verdict.
 
-use crate::clock::Stopwatch;
+use crate::clock::{self, Stopwatch};
 use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
+use crate::findings::{self, Sighting};
 use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
 use crate::program::{self, Program, Setting, SwarmMask};
@@ -78,6 +79,8 @@ pub struct Stats {
     pub refused: u64,
     /// The last reason.
     pub refusal: Option<String>,
+    /// Why a finding could not be written, the last time that one could not.
+    pub unwritten: Option<String>,
     /// Seconds since the start.
     pub seconds: f64,
 }
@@ -97,6 +100,10 @@ pub struct Kept {
     pub seconds_until: f64,
     /// How often it was seen.
     pub count: u64,
+    /// The index of the program that showed it last.
+    pub last_program: u64,
+    /// How many times of these are in the folder.
+    recorded: u64,
     /// Where it was written.
     pub file: Option<PathBuf>,
 }
@@ -119,11 +126,18 @@ enum News {
     Done { programs: u64, operations: u64, decisions: u64, totals: Totals },
     Refused(String),
     Found { index: u64, finding: Box<Finding> },
+    SeenAgain { index: u64, signature: String },
     Coverage(Box<Coverage>),
 }
 
 /// Of so many programs one is cut.
 const CUT_ONE_OF: u64 = 4;
+
+/// Findings of one label that a worker minimizes.
+const MINIMIZED_MAX: u32 = 4;
+
+/// Seconds after which counts are written.
+const RECORD_SECONDS: f64 = 5.0;
 
 /// Programs after which a worker tells what it did.
 const BATCH: u64 = 32;
@@ -160,6 +174,7 @@ pub fn run(
     let clock = Stopwatch::start();
     let over = AtomicBool::new(false);
     let mut report = Report::default();
+    let mut recorded = 0.0;
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(256);
         let jobs = options.jobs.max(1);
@@ -171,6 +186,10 @@ pub fn run(
         while let Ok(news) = receiver.recv() {
             let found = matches!(news, News::Found { .. });
             report.take(news, options, &clock);
+            if clock.seconds() > recorded + RECORD_SECONDS {
+                recorded = clock.seconds();
+                report.record(options);
+            }
             if found && options.stop_at_first {
                 over.store(true, Ordering::Relaxed);
             }
@@ -178,6 +197,7 @@ pub fn run(
             progress(&report.stats, &report.findings);
         }
     });
+    report.record(options);
     report.stats.seconds = clock.seconds();
     report.interrupted = stop.load(Ordering::Relaxed);
     report
@@ -211,17 +231,15 @@ impl Report {
             }
             News::Coverage(coverage) => self.coverage.merge(&coverage),
             News::Found { index, finding } => self.found(index, *finding, options, clock),
+            News::SeenAgain { index, signature } => self.seen_again(index, &signature),
         }
     }
 
     fn found(&mut self, index: u64, finding: Finding, options: &Options, clock: &Stopwatch) {
-        let signature = finding.wrong.signature();
-        if let Some(known) = self.findings.iter_mut().find(|kept| kept.signature == signature) {
-            known.count += 1;
-            self.stats.repeated += 1;
-            return;
+        let signature = finding.signature();
+        if self.findings.iter().any(|kept| kept.signature == signature) {
+            return self.seen_again(index, &signature);
         }
-        let file = options.out.as_ref().and_then(|folder| finding.write(folder).ok());
         self.findings.push(Kept {
             finding,
             signature,
@@ -229,8 +247,38 @@ impl Report {
             programs_until: self.stats.programs,
             seconds_until: clock.seconds(),
             count: 1,
-            file,
+            last_program: index,
+            recorded: 0,
+            file: None,
         });
+        self.record(options);
+    }
+
+    fn seen_again(&mut self, index: u64, signature: &str) {
+        self.stats.repeated += 1;
+        if let Some(known) = self.findings.iter_mut().find(|kept| kept.signature == signature) {
+            known.count += 1;
+            known.last_program = index;
+        }
+    }
+
+    /// Writes what is not in the folder yet.
+    fn record(&mut self, options: &Options) {
+        let Some(folder) = &options.out else { return };
+        for kept in self.findings.iter_mut().filter(|kept| kept.count > kept.recorded) {
+            let first = if kept.recorded == 0 { kept.program } else { kept.last_program };
+            let sighting = Sighting {
+                seed: Some(options.seed),
+                program: Some(first),
+                unix_seconds: clock::unix_seconds(),
+            };
+            let more = kept.count - kept.recorded;
+            match findings::add(folder, &kept.finding, &sighting, more) {
+                Ok(file) => (kept.file, kept.recorded) = (Some(file), kept.count),
+                // Another try comes, and the end of the campaign tells if that fails, too.
+                Err(error) => self.stats.unwritten = Some(error.to_string()),
+            }
+        }
     }
 }
 
@@ -244,7 +292,7 @@ fn worker(
 ) {
     let mut session = Session::default();
     let mut coverage = Coverage::default();
-    let mut known: BTreeMap<String, u64> = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
     let (mut programs, mut operations, mut decisions) = (0, 0, 0);
     let mut totals = Totals::default();
@@ -265,8 +313,8 @@ fn worker(
                 totals.add(&shown.totals);
                 coverage.collect(session.executor(), &program, &shown);
                 if let Some(finding) = shown.first().cloned() {
-                    let finding = first_of_kind(&mut session, finding, &mut known, options);
-                    drop(sender.send(News::Found { index, finding: Box::new(finding) }));
+                    let news = news(&mut session, index, finding, &mut known, options);
+                    drop(sender.send(news));
                     if options.stop_at_first {
                         break;
                     }
@@ -300,21 +348,40 @@ fn examine(
     Ok(shown)
 }
 
-/// Minimizes a finding, if it is the first of its signature that this worker sees.
-fn first_of_kind(
+/// What a worker knows of the findings of one label.
+#[derive(Default)]
+struct Label {
+    /// How many were minimized.
+    minimized: u32,
+    /// The signature of the first.
+    signature: String,
+}
+
+/// Minimizes a finding, if it is one of the first of its label that this worker sees: two bugs may
+/// break one guarantee. All later ones count as the first.
+fn news(
     session: &mut Session,
+    index: u64,
     finding: Finding,
-    known: &mut BTreeMap<String, u64>,
+    known: &mut BTreeMap<String, Label>,
     options: &Options,
-) -> Finding {
-    let count = known.entry(finding.wrong.signature()).or_default();
-    *count += 1;
-    if *count > 1 || !options.minimize {
-        return finding;
+) -> News {
+    let label = known.entry(finding.wrong.label()).or_default();
+    if label.minimized >= MINIMIZED_MAX {
+        return News::SeenAgain { index, signature: label.signature.clone() };
     }
+    let finding = if options.minimize { smallest(session, finding) } else { finding };
+    if label.minimized == 0 {
+        label.signature = finding.signature();
+    }
+    label.minimized += 1;
+    News::Found { index, finding: Box::new(finding) }
+}
+
+/// Minimizes a finding. What does not replay from its text helps nobody: rather the larger one.
+pub fn smallest(session: &mut Session, finding: Finding) -> Finding {
     let effort = minimize::Effort::default();
     let minimized = minimize::minimize(session, &finding, effort, &mut |_| {}).finding;
-    // What does not replay from its text helps nobody: rather the larger one.
     if replays(&minimized) { minimized } else { finding }
 }
 

@@ -26,6 +26,11 @@ impl Stopwatch {
     }
 }
 
+/// Seconds since 1970, UTC: for the record of a finding.
+pub fn unix_seconds() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0)
+}
+
 /// Time that the calling thread has had of a processor since a start: what a core does in a
 /// second, whatever else the computer is doing.
 #[derive(Clone, Copy, Debug)]

@@ -91,6 +91,8 @@ type CutKey = (u128, u64, u64);
 pub struct Judge {
     /// What was judged in this exploration: crash states with what was promised of them.
     judged: Option<FxHashSet<CutKey>>,
+    /// The key of what is looked for; anything else is passed.
+    wanted: Option<String>,
     explorer: Explorer<Recovered>,
     recoverer: Recoverer,
 }
@@ -136,6 +138,11 @@ impl Judge {
         self.judged = once.then(FxHashSet::default);
     }
 
+    /// From now on, passes whatever has another [key](Wrong::key); or, with none, nothing.
+    pub fn look_for(&mut self, key: Option<&str>) {
+        self.wanted = key.map(str::to_string);
+    }
+
     /// What the verdict on a cut depends on. Not known where the device fails requests.
     fn key(&self, executor: &Executor, program: &Program, cut: Moment) -> Option<CutKey> {
         let is_known = self.judged.is_some() && program.faults.is_empty();
@@ -173,7 +180,9 @@ impl Judge {
                 Some(wrong) => (Some(wrong.clone()), recovered.inner_cut.clone()),
                 None => (judge_seen(executor, cut, recovered), None),
             };
-            if let Some(wrong) = wrong {
+            let is_wanted =
+                |wrong: &Wrong| self.wanted.as_ref().is_none_or(|key| wrong.key() == *key);
+            if let Some(wrong) = wrong.filter(is_wanted) {
                 let selection = self.explorer.selection();
                 return Some(CutFound { wrong, moment: cut, selection, inner });
             }

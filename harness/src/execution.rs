@@ -8,7 +8,7 @@ use crate::images::{Base, Images};
 use crate::program::{ChooserKind, Direction, Program, Temper};
 use crate::target::engine::{EngineTarget, EngineWorker};
 use crate::target::{Call, Performed, Target};
-use crate::verdict::{self, Phase, Wrong};
+use crate::verdict::{Phase, Wrong};
 use engine::Fs;
 use engine::defects::Defects;
 use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, Replay, RoundRobin, Tempered};
@@ -67,6 +67,17 @@ pub struct Executed {
     pub chosen: std::ops::Range<usize>,
 }
 
+/// The beginning of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Its number.
+    pub op: OpId,
+    /// Who began it.
+    pub task: TaskId,
+    /// Choices that the machine had recorded.
+    pub choices: usize,
+}
+
 /// What the tasks of one execution share.
 struct Shared {
     program: Rc<Program>,
@@ -76,6 +87,8 @@ struct Shared {
     /// Asynchronous operations whose results are out.
     submitted: RefCell<SmallVec<[(OpId, CallId); 4]>>,
     operations: Cell<u64>,
+    /// How many choices there were when each operation began, and who began it.
+    begun: RefCell<Vec<Begun>>,
     /// Whether what the oracle is told is kept.
     observes: bool,
     /// After each event that the oracle saw: its moment, and a hash of all so far.
@@ -119,6 +132,11 @@ impl Executor {
     pub fn with_oracle<T>(&self, look: impl FnOnce(&Oracle) -> T) -> T {
         let shared = self.shared.as_ref().expect("something was executed");
         look(&shared.oracle.borrow())
+    }
+
+    /// The operations of the last execution, in the order of their beginnings.
+    pub fn begun(&self) -> Vec<Begun> {
+        self.shared.as_ref().map_or_else(Vec::new, |shared| shared.begun.borrow().clone())
     }
 
     /// From now on, keeps hashes of what the oracle is told, or does not.
@@ -239,6 +257,7 @@ impl Executor {
             wrong: RefCell::new(None),
             submitted: RefCell::default(),
             operations: Cell::new(0),
+            begun: RefCell::default(),
             observes: self.observes,
             observed: RefCell::default(),
         });
@@ -369,6 +388,8 @@ impl Shared {
 
     fn invoke(&self, task: &Task, who: TaskIndex, id: OpId, operation: &Operation) -> CallId {
         task.begin_operation();
+        let choices = task.machine().choices().len();
+        self.begun.borrow_mut().push(Begun { op: id, task: task.id(), choices });
         footprint::touch(footprint::OBSERVER, Touch::Change);
         footprint::touch(footprint::CUTS, Touch::Oppose);
         let at = task.machine().tick();
@@ -423,15 +444,7 @@ impl Shared {
             Performed::Done(outcome) => self.complete(task, call, &outcome),
             Performed::Submitted | Performed::Stopped => Err(Stopped),
             Performed::Strange(what) => {
-                let message = format!("the engine answered with {what}");
-                let wrong = Wrong {
-                    kind: "strange-answer".to_string(),
-                    guarantee: verdict::guarantee::USABLE,
-                    cause: what,
-                    message,
-                    phase: Phase::Live,
-                };
-                self.set_wrong(task, wrong);
+                self.set_wrong(task, Wrong::strange_answer(&what));
                 Err(Stopped)
             }
         }

@@ -51,6 +51,12 @@ impl Explored {
     pub fn first(&self) -> Option<&Finding> {
         self.finding.as_ref().or(self.suspicion.as_ref())
     }
+
+    /// What was found, or is suspected, of a key.
+    pub fn with_key(&self, key: &str) -> Option<&Finding> {
+        let both = [&self.finding, &self.suspicion].into_iter().flatten();
+        both.into_iter().find(|finding| finding.wrong.key() == key)
+    }
 }
 
 /// Everything that the schedules within a bound show, for comparison.
@@ -58,8 +64,8 @@ impl Explored {
 pub struct Surveyed {
     /// Schedules begun.
     pub schedules: u64,
-    /// Every signature of a violation, with the fewest preemptions that reach it.
-    pub signatures: BTreeMap<String, u32>,
+    /// Every key of a violation, with the fewest preemptions that reach it.
+    pub keys: BTreeMap<String, u32>,
     /// Hashes of the results that the tasks saw, of all executions.
     pub results: BTreeMap<u64, u32>,
 }
@@ -121,8 +127,26 @@ pub fn explore(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Explored),
 ) -> Result<Explored, String> {
+    explore_for(session, program, bounds, None, stop, progress)
+}
+
+/// Explores a program for what has this [key](crate::verdict::Wrong::key), passing other findings.
+/// It is proven to be unreachable only if nothing was passed.
+///
+/// # Errors
+/// As [`explore`].
+pub fn explore_for(
+    session: &mut Session,
+    program: &Program,
+    bounds: Bounds,
+    key: Option<&str>,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Explored),
+) -> Result<Explored, String> {
+    let is_wanted = |finding: &Finding| key.is_none_or(|key| finding.wrong.key() == key);
     let program = Rc::new(bare(program));
     let mut explored = Explored::default();
+    let mut passed = false;
     session.judge_once(true);
     for bound in 0..=bounds.preemptions {
         let mut all_judged = true;
@@ -131,9 +155,10 @@ pub fn explore(
             explored.complete += u64::from(!shown.executed.cut_short);
             explored.totals.add(&shown.totals);
             all_judged &= shown.totals.exhausted == shown.totals.cuts;
-            explored.finding = shown.finding.clone();
+            explored.finding = shown.finding.clone().filter(is_wanted);
+            passed |= shown.finding.is_some() && explored.finding.is_none();
             if explored.suspicion.is_none() {
-                explored.suspicion.clone_from(&shown.suspicion);
+                explored.suspicion = shown.suspicion.clone().filter(is_wanted);
             }
             progress(&explored);
             let is_enough = explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed);
@@ -151,7 +176,7 @@ pub fn explore(
         }
     }
     session.judge_once(false);
-    explored.exhausted = true;
+    explored.exhausted = !passed;
     Ok(explored)
 }
 
@@ -169,7 +194,7 @@ fn shorten(
         walk::<Reduced>(session, program, bound, &mut |shown| {
             left -= 1;
             if let Some(finding) = &shown.finding
-                && finding.wrong.signature() == best.wrong.signature()
+                && finding.wrong.key() == best.wrong.key()
                 && finding.switches() < best.switches()
             {
                 *best = finding.clone();
@@ -202,7 +227,7 @@ pub fn survey(
                 surveyed.results.entry(shown.executed.results_hash).or_insert(bound);
             }
             if let Some(finding) = &shown.finding {
-                surveyed.signatures.entry(finding.wrong.signature()).or_insert(bound);
+                surveyed.keys.entry(finding.wrong.key()).or_insert(bound);
             }
             surveyed.schedules < bounds.schedules
         };
@@ -220,7 +245,7 @@ pub fn survey(
 }
 
 /// A program without what a finding adds.
-fn bare(program: &Program) -> Program {
+pub(crate) fn bare(program: &Program) -> Program {
     let mut program = program.clone();
     program.schedule = None;
     program.cut = None;

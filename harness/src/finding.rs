@@ -2,12 +2,15 @@
 
 use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
-use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
+use crate::program::{
+    self, Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule,
+};
 use crate::verdict::Wrong;
 use machine::choice::{Actor, DEVICE, RUN, name_hash};
 use machine::choosers::{self, Replay};
 use machine::disk::{Kept, Selection, Source, Strategy};
-use machine::{DeviceId, Moment, RequestId};
+use machine::{DeviceId, Moment, RequestId, TaskId};
+use oracle::operation::{OpId, Operation};
 use smallvec::SmallVec;
 use std::fs;
 use std::io;
@@ -32,7 +35,7 @@ impl Finding {
     ) -> Self {
         let mut program = recorded(executor, executed, program);
         program.cut = None;
-        Finding::new(program, wrong)
+        Finding::of(program, wrong)
     }
 
     /// The finding of something wrong on a crash state.
@@ -51,10 +54,11 @@ impl Finding {
             cut.kept_inside = kept(selection);
         }
         program.cut = Some(cut);
-        Finding::new(program, &found.wrong)
+        Finding::of(program, &found.wrong)
     }
 
-    fn new(mut program: Program, wrong: &Wrong) -> Self {
+    /// A violation that a program shows as it is, with its schedule and cut.
+    pub fn of(mut program: Program, wrong: &Wrong) -> Self {
         let guarantee = Some(wrong.guarantee);
         program.expect = Some(Expect::Violation { kind: wrong.kind.clone(), guarantee });
         program.comments.retain(|comment| comment.place != Place::Head);
@@ -64,6 +68,25 @@ impl Finding {
         }
         program.fixup();
         Finding { wrong: wrong.clone(), program }
+    }
+
+    /// What makes two minimized findings the same bug: what is broken, and the kinds of operation
+    /// that it takes.
+    pub fn signature(&self) -> String {
+        format!("{}: {}", self.wrong.label(), self.shape())
+    }
+
+    /// The kinds of operation of the setup, and of each task; the order of the tasks means nothing.
+    fn shape(&self) -> String {
+        let words = |ops: &[Operation]| {
+            let words = ops.iter().map(|operation| program::kind(operation).name());
+            words.collect::<Vec<_>>().join(" ")
+        };
+        let mut tasks: Vec<String> =
+            self.program.tasks.iter().map(|task| words(&task.ops)).collect();
+        tasks.sort();
+        tasks.insert(0, words(&self.program.setup));
+        tasks.join(" | ")
     }
 
     /// How often the recorded schedule switches from one task to another.
@@ -116,24 +139,63 @@ impl Finding {
     }
 }
 
-/// The program with the choices of its last execution.
-fn recorded(executor: &Executor, executed: &Executed, program: &Program) -> Program {
+/// One choice of an execution, in the words of programs.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The operation within which it was taken; none for workers and for the device.
+    pub op: Option<OpId>,
+    /// The task whose turn it was, or which chose.
+    pub task: Option<TaskId>,
+    /// The choice.
+    pub step: Move,
+}
+
+/// The choices of the last execution of the tasks.
+pub fn taken(executor: &Executor, executed: &Executed) -> Vec<Taken> {
     let choices = executor.machine().choices();
     let names = executor.task_names();
-    let mut schedule = Schedule::default();
-    for choice in &choices[executed.chosen.clone()] {
-        if choice.label == RUN {
-            match choice.actor {
-                Actor::Device => schedule.push_step(DEVICE),
-                Actor::Task(id) => schedule.push_step(&names[usize::from(id.0)]),
-            }
+    let mut now: Vec<Option<OpId>> = vec![None; names.len()];
+    let begun = executor.begun();
+    let mut begun = begun.iter().peekable();
+    let mut taken = Vec::new();
+    for index in executed.chosen.clone() {
+        let choice = &choices[index];
+        while let Some(begun) = begun.next_if(|begun| begun.choices <= index) {
+            now[usize::from(begun.task.0)] = Some(begun.op);
+        }
+        let task = match choice.actor {
+            Actor::Device => None,
+            Actor::Task(id) => Some(id),
+        };
+        let step = if choice.label == RUN {
+            let who = task.map_or(DEVICE, |id| &names[usize::from(id.0)]);
+            Move::Run { who: who.to_string(), steps: 1 }
         } else {
             let label = choice.label.to_string();
-            schedule.moves.push(Move::Choose { label, n: choice.n, chosen: choice.chosen });
+            Move::Choose { label, n: choice.n, chosen: choice.chosen }
+        };
+        let op = task.and_then(|id| now[usize::from(id.0)]);
+        taken.push(Taken { op, task, step });
+    }
+    taken
+}
+
+/// The schedule of choices.
+pub fn schedule<'a>(taken: impl IntoIterator<Item = &'a Taken>) -> Schedule {
+    let mut schedule = Schedule::default();
+    for Taken { step, .. } in taken {
+        match step {
+            Move::Run { who, .. } => schedule.push_step(who),
+            other => schedule.moves.push(other.clone()),
         }
     }
+    schedule
+}
+
+/// The program with the choices of its last execution.
+fn recorded(executor: &Executor, executed: &Executed, program: &Program) -> Program {
     let mut program = program.clone();
-    program.schedule = Some(schedule);
+    program.schedule = Some(schedule(&taken(executor, executed)));
     program.choices.clear();
     program
 }

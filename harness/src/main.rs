@@ -40,6 +40,8 @@ enum Verb {
     Minimize(commands::minimize::Arguments),
     /// Run every schedule of a program within a preemption bound, and judge every crash state.
     Explore(commands::explore::Arguments),
+    /// List the findings of a folder: how often, and when they were seen.
+    Findings(commands::findings::Arguments),
     /// Explore each program of a folder and compare with what it says is reachable.
     Litmus(commands::litmus::Arguments),
     /// Run programs on a directory of a mounted file system and compare with the oracle.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Replay(arguments) => commands::replay::run(&arguments, json),
         Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
         Verb::Explore(arguments) => commands::explore::run(&arguments, json),
+        Verb::Findings(arguments) => commands::findings::run(&arguments, json),
         Verb::Litmus(arguments) => commands::litmus::run(&arguments, json),
         Verb::Conform(arguments) => commands::conform::run(&arguments, json),
         Verb::Defects(arguments) => commands::defects::run(&arguments, json),

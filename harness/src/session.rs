@@ -31,10 +31,10 @@ impl Shown {
         self.finding.as_ref().or(self.suspicion.as_ref())
     }
 
-    /// What was found, or is suspected, of a signature.
-    pub fn with_signature(&self, signature: &str) -> Option<&Finding> {
+    /// What was found, or is suspected, of a key.
+    pub fn with_key(&self, key: &str) -> Option<&Finding> {
         let both = [&self.finding, &self.suspicion].into_iter().flatten();
-        both.into_iter().find(|finding| finding.wrong.signature() == signature)
+        both.into_iter().find(|finding| finding.wrong.key() == key)
     }
 }
 
@@ -149,6 +149,12 @@ impl Session {
     pub fn judge_once(&mut self, once: bool) {
         self.executor.observe(once);
         self.judge.once(once);
+    }
+
+    /// From now on, passes crash states that are wrong in another way than this
+    /// [key](crate::verdict::Wrong::key); or, with none, none.
+    pub fn look_for(&mut self, key: Option<&str>) {
+        self.judge.look_for(key);
     }
 
     /// The executor, with the last execution.

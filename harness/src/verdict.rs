@@ -81,9 +81,21 @@ impl Wrong {
         Wrong {
             kind: fault.kind.name().to_string(),
             guarantee: guarantee::PROGRESS,
-            cause: fault.key.clone(),
+            cause: canonical(fault.kind.name(), &fault.key),
             message: fault.to_string(),
             phase,
+        }
+    }
+
+    /// What no operation can answer.
+    pub fn strange_answer(what: &str) -> Self {
+        let kind = "strange-answer";
+        Wrong {
+            kind: kind.to_string(),
+            guarantee: guarantee::USABLE,
+            cause: canonical(kind, what),
+            message: format!("the target answered with {what}"),
+            phase: Phase::Live,
         }
     }
 
@@ -93,8 +105,18 @@ impl Wrong {
         Wrong { kind, guarantee, cause, message, phase: Phase::Recovered }
     }
 
-    /// The key that makes two findings the same bug.
-    pub fn signature(&self) -> String {
+    /// What stays the same while a finding is minimized. Of a deadlock that is only that it is one:
+    /// a shorter cycle is a better one.
+    pub fn key(&self) -> String {
+        match self.kind.as_str() {
+            "deadlock" => Wrong { cause: String::new(), ..self.clone() }.label(),
+            _ => self.label(),
+        }
+    }
+
+    /// What is broken, and why, as far as it can be said before minimizing; afterwards
+    /// [`Finding::signature`](crate::finding::Finding::signature) says more.
+    pub fn label(&self) -> String {
         let phase = match self.phase {
             Phase::Live => "live",
             Phase::Recovered => "crash",
@@ -104,6 +126,25 @@ impl Wrong {
         } else {
             format!("{} G-{} {phase} {}", self.kind, self.guarantee, self.cause)
         }
+    }
+}
+
+/// A cause without what differs from one execution to another: lines of the code at which tasks
+/// wait, and numbers of blocks.
+fn canonical(kind: &str, cause: &str) -> String {
+    match kind {
+        "deadlock" => {
+            let words = cause.split(' ').skip(1).map(|word| word.split('@').next().unwrap_or(word));
+            let mut classes: Vec<&str> = words.collect();
+            classes.sort_unstable();
+            classes.dedup();
+            classes.join(" ")
+        }
+        "strange-answer" => {
+            let words = cause.split(' ').filter(|word| word.parse::<u64>().is_err());
+            words.collect::<Vec<_>>().join(" ")
+        }
+        _ => cause.strip_prefix(kind).unwrap_or(cause).trim().to_string(),
     }
 }
 

@@ -33,7 +33,7 @@ fn run(session: &mut Session, program: &Rc<Program>) -> Trace {
         decisions: shown.executed.decisions,
         operations: shown.executed.operations,
         totals: shown.totals,
-        signature: shown.finding.map(|finding| finding.wrong.signature()),
+        signature: shown.finding.map(|finding| finding.wrong.key()),
     }
 }
 

@@ -98,10 +98,10 @@ fn compare(
         let reduced = survey(&text, preemptions, true);
         let reduced = reduced.unwrap_or_else(|| panic!("more schedules than all of\n{text}"));
         assert!(reduced.schedules <= full.schedules, "more schedules than all of\n{text}");
-        assert_eq!(full.signatures, reduced.signatures, "violations of\n{text}");
+        assert_eq!(full.keys, reduced.keys, "violations of\n{text}");
         assert_eq!(full.results, reduced.results, "results of\n{text}");
         compared += 1;
-        violations += full.signatures.len();
+        violations += full.keys.len();
     }
     (compared, violations)
 }

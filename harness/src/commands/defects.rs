@@ -2,8 +2,11 @@
 
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Options};
+use crate::clock::Stopwatch;
 use crate::finding::Finding;
+use crate::known;
 use crate::program::{Comment, Place};
+use crate::session::Session;
 use clap::Args;
 use comfy_table::Table;
 use engine::defects::{Defect, Family};
@@ -29,6 +32,9 @@ pub struct Arguments {
     /// Write the findings to this folder, each under the name of its defect.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Compare the minimized findings with the smallest programs that are known.
+    #[arg(long)]
+    minimize: bool,
     /// Print the table of docs/defects.md.
     #[arg(long)]
     markdown: bool,
@@ -46,7 +52,19 @@ struct Row {
     seconds: f64,
     operations: Option<usize>,
     tasks: Option<usize>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    minimized: Option<Minimized>,
     file: Option<PathBuf>,
+}
+
+/// How a minimized finding compares with the smallest program that is known.
+#[derive(Serialize)]
+struct Minimized {
+    signature: String,
+    switches: usize,
+    minimal_tasks: Option<usize>,
+    minimal_operations: Option<usize>,
+    minimize_seconds: f64,
 }
 
 /// Switches each defect on and runs a campaign until it is found; exit 1 if one is not.
@@ -68,9 +86,14 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
             seed: arguments.seed,
             defects: vec![defect.name().to_string()],
             stop_at_first: true,
+            minimize: !arguments.minimize,
             ..Options::default()
         };
-        let report = campaign::run(&options, &stop, &mut |_, _| {});
+        let mut report = campaign::run(&options, &stop, &mut |_, _| {});
+        let minimized = match report.findings.first_mut() {
+            Some(kept) if arguments.minimize => Some(minimized(defect, &mut kept.finding)),
+            _ => None,
+        };
         let first = report.findings.first();
         let program = first.map(|kept| &kept.finding.program);
         let written = match (first, &arguments.out) {
@@ -88,6 +111,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
             seconds: first.map_or(report.stats.seconds, |kept| kept.seconds_until),
             operations: program.map(|program| program.operation_count()),
             tasks: program.map(|program| program.tasks.len()),
+            minimized,
             file: written,
         });
         bar.inc(1);
@@ -123,6 +147,20 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
     }
     chosen.retain(|defect| family.is_none_or(|family| defect.family() == family));
     Ok(chosen)
+}
+
+/// Minimizes a finding, and compares it with what is known.
+fn minimized(defect: Defect, finding: &mut Finding) -> Minimized {
+    let clock = Stopwatch::start();
+    *finding = campaign::smallest(&mut Session::default(), finding.clone());
+    let known = known::smallest(defect.name());
+    Minimized {
+        signature: finding.signature(),
+        switches: finding.switches(),
+        minimal_tasks: known.map(|size| size.tasks),
+        minimal_operations: known.map(|size| size.operations),
+        minimize_seconds: clock.seconds(),
+    }
 }
 
 /// Writes a finding as the regression corpus has it: with the story of the defect at its head.

@@ -18,7 +18,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Executions at most.
-    #[arg(long, value_name = "N", default_value_t = 5000)]
+    #[arg(long, value_name = "N", default_value_t = 6000)]
     executions: u32,
 }
 
@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         return Err(Failure::Input(format!("failed to minimize {name}: it shows no violation")));
     };
     let bar = bar(Some(u64::from(arguments.executions)));
-    let effort = Effort { candidates: arguments.executions, ..Effort::default() };
+    let effort = Effort { executions: arguments.executions, ..Effort::default() };
     let minimized = minimize::minimize(&mut session, &finding, effort, &mut |executions| {
         bar.set_position(u64::from(executions));
     });
@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         .map_err(|error| Failure::Input(format!("failed to write {}: {error}", out.display())))?;
     let small = &minimized.finding.program;
     let document = Document {
-        signature: minimized.finding.wrong.signature(),
+        signature: minimized.finding.signature(),
         file: out,
         operations_before: program.operation_count(),
         operations: small.operation_count(),

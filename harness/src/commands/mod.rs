@@ -7,6 +7,7 @@ pub mod bench;
 pub mod conform;
 pub mod defects;
 pub mod explore;
+pub mod findings;
 pub mod image;
 pub mod litmus;
 pub mod minimize;

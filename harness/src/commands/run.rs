@@ -196,6 +196,9 @@ fn print_text(report: &Report) {
     if let Some(refusal) = &stats.refusal {
         say(&format!("{} programs were refused, the last because: {refusal}", stats.refused));
     }
+    if let Some(why) = &stats.unwritten {
+        say(&format!("a finding could not be written: {why}"));
+    }
     if report.findings.is_empty() {
         say("no finding");
     }

@@ -28,7 +28,7 @@ pub const DEFECTS: &str = "POWERFAIL_DEFECTS";
 pub const INTERLEAVING_COUNTERS: &str = "POWERFAIL_INTERLEAVING_COUNTERS";
 
 /// Executions that minimizing may cost: the time limit of libFuzzer is near.
-const EFFORT: Effort = Effort { candidates: 400, schedules: 4 };
+const EFFORT: Effort = Effort { executions: 2000, random_schedules: 6, explored_schedules: 100 };
 
 /// One process of the target.
 pub struct PowerCut {
@@ -108,9 +108,8 @@ impl PowerCut {
 
     /// Minimizes a finding and shows it on standard error; it is in its file before that begins.
     pub fn report(&mut self, finding: Finding) {
-        let signature = finding.wrong.signature();
         let Some(folder) = self.folder.clone() else {
-            eprintln!("{}DEDUP_TOKEN: {signature}", finding.text());
+            eprintln!("{}DEDUP_TOKEN: {}", finding.text(), finding.wrong.label());
             return;
         };
         let first = write(&finding, &folder);
@@ -122,7 +121,7 @@ impl PowerCut {
             // The larger file has no more to say.
             drop(std::fs::remove_file(first));
         }
-        eprintln!("{}DEDUP_TOKEN: {signature}", small.text());
+        eprintln!("{}DEDUP_TOKEN: {}", small.text(), small.signature());
         if let Some(file) = second {
             eprintln!("finding: {}", file.display());
         }

@@ -48,7 +48,7 @@ pub use parse::{Repaired, lenient, strict};
 pub use replay::{CutSpec, KeptSpec, Move, Rest, Schedule};
 pub use splice::crossover;
 pub use swarm::SwarmMask;
-pub use syntax::Kind;
+pub use syntax::{Kind, kind};
 pub use text_bytes::{crossover_text, mutate_text};
 
 use oracle::operation::{Errno, OpId, Operation, PathId, Span};

@@ -197,6 +197,14 @@ impl Kind {
         &SHAPES[self as usize]
     }
 
+    /// A name that no other kind has: the first word, and the one that separates two operands.
+    pub fn name(self) -> String {
+        match self.shape().separator() {
+            None | Some((_, "to")) => self.shape().word.to_string(),
+            Some((_, separator)) => format!("{}-{separator}", self.shape().word),
+        }
+    }
+
     /// Whether it is about bare nodes.
     pub fn is_of_nodes(self) -> bool {
         self.shape().word == "node"

@@ -1,0 +1,225 @@
+//! A folder of findings: one directory for each signature, which campaigns of many nights share.
+//!
+//! A directory holds the smallest program that shows it (`finding.pf`), the executed steps
+//! (`trace.txt`), and how often and when it was seen (`finding.json`). Its name is a function of
+//! the signature alone, so that the same bug found again is counted where it was before, and its
+//! program is replaced only by a smaller one.
+//!
+//! Promises: a file is complete or not there at all; what is there is never lost. It must never
+//! know how a finding was come by.
+
+use crate::finding::Finding;
+use crate::lanes::{self, Window};
+use crate::program;
+use crate::session::Session;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The program of a directory.
+pub const PROGRAM: &str = "finding.pf";
+/// The executed steps.
+const TRACE: &str = "trace.txt";
+/// What is known of it.
+const RECORD: &str = "finding.json";
+
+/// When a finding was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The seed of the campaign; none if it was no campaign of generated programs.
+    pub seed: Option<u64>,
+    /// The number of the program in it.
+    pub program: Option<u64>,
+    /// Seconds since 1970, UTC.
+    pub unix_seconds: u64,
+}
+
+/// What is known of a finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The key that makes two findings the same bug.
+    pub signature: String,
+    /// The kind of violation.
+    pub kind: String,
+    /// The guarantee that is broken: `G-N`.
+    pub guarantee: String,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// Concurrent tasks of the program.
+    pub tasks: usize,
+    /// Operations of the program.
+    pub operations: usize,
+    /// Switches from one task to another in its schedule.
+    pub switches: usize,
+    /// How often it was seen.
+    pub count: u64,
+    /// When it was seen first.
+    pub first_seen: Sighting,
+    /// When it was seen last.
+    pub last_seen: Sighting,
+}
+
+/// A directory of a folder, with what is known.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The directory.
+    pub folder: PathBuf,
+    /// What is known.
+    pub record: Record,
+}
+
+/// The name of the directory of a signature.
+pub fn directory_name(finding: &Finding) -> String {
+    let hash = blake3::hash(finding.signature().as_bytes()).to_hex();
+    format!("{}-{}", finding.wrong.kind, &hash.as_str()[..10])
+}
+
+/// Adds a finding, seen `count` times more; returns the path of its program.
+///
+/// # Errors
+/// Those of the file system.
+pub fn add(root: &Path, finding: &Finding, seen: &Sighting, count: u64) -> io::Result<PathBuf> {
+    let folder = root.join(directory_name(finding));
+    let file = folder.join(PROGRAM);
+    fs::create_dir_all(&folder)?;
+    let known = read(&folder);
+    let record = record(finding, seen, count);
+    let record = match &known {
+        None => record,
+        Some(known) => {
+            Record { count: known.count + count, first_seen: known.first_seen.clone(), ..record }
+        }
+    };
+    let is_smaller = known.is_none_or(|known| {
+        let size = |it: &Record| (it.tasks, it.operations, it.switches);
+        size(&record) < size(&known) || !file.exists()
+    });
+    if is_smaller {
+        finding.write_as(&folder, PROGRAM)?;
+        write(&folder, TRACE, &trace(finding))?;
+    }
+    let text = serde_json::to_string_pretty(&record).map_err(io::Error::other)?;
+    write(&folder, RECORD, &(text + "\n"))?;
+    Ok(file)
+}
+
+/// All findings of a folder, those seen most recently first.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list(root: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let folder = entry?.path();
+        if let Some(record) = read(&folder) {
+            entries.push(Entry { folder, record });
+        }
+    }
+    entries.sort_by(|a, b| {
+        let key =
+            |it: &Entry| (std::cmp::Reverse(it.record.last_seen.unix_seconds), it.folder.clone());
+        key(a).cmp(&key(b))
+    });
+    Ok(entries)
+}
+
+fn read(folder: &Path) -> Option<Record> {
+    let text = fs::read_to_string(folder.join(RECORD)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn record(finding: &Finding, seen: &Sighting, count: u64) -> Record {
+    Record {
+        signature: finding.signature(),
+        kind: finding.wrong.kind.clone(),
+        guarantee: format!("G-{}", finding.wrong.guarantee),
+        message: finding.wrong.message.clone(),
+        tasks: finding.program.tasks.len(),
+        operations: finding.program.operation_count(),
+        switches: finding.switches(),
+        count,
+        first_seen: seen.clone(),
+        last_seen: seen.clone(),
+    }
+}
+
+/// The steps from the end of the setup to the cut, in a session that has seen nothing else.
+fn trace(finding: &Finding) -> String {
+    let mut session = Session::default();
+    let replayed = program::strict(&finding.text()).map_err(|error| error.to_string());
+    let shown = replayed.and_then(|program| session.replay(&Rc::new(program)));
+    match shown {
+        Err(why) => format!("it does not replay: {why}\n"),
+        Ok(shown) => {
+            let cut = finding.program.cut.as_ref().map(crate::finding::moment);
+            let window = Window::Race { setup_end: shown.executed.setup_end, cut };
+            lanes::lines(&session, window).join("\n") + "\n"
+        }
+    }
+}
+
+/// Writes a file that is complete or not there at all.
+fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let partial = folder.join(format!("{name}.partial"));
+    fs::write(&partial, text)?;
+    fs::rename(partial, folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Phase, Wrong};
+
+    fn finding(operations: &str) -> Finding {
+        let text = format!("powerfail 1\nsetup\n  create f\ntask a\n{operations}");
+        let wrong = Wrong {
+            kind: "lost-data".to_string(),
+            guarantee: 11,
+            cause: String::new(),
+            message: "block 0 of f shows zeros".to_string(),
+            phase: Phase::Recovered,
+        };
+        Finding::of(program::strict(&text).expect("it is right"), &wrong)
+    }
+
+    fn sighting(unix_seconds: u64) -> Sighting {
+        Sighting { seed: Some(1), program: Some(7), unix_seconds }
+    }
+
+    #[test]
+    fn the_same_bug_is_counted_where_it_was() {
+        let root = tempfile::tempdir().expect("there is room");
+        let one = finding("  write f 0 4K\n  fsync f\n");
+        let same = finding("  write f 4K 8K\n  fsync f\n");
+        let file = add(root.path(), &one, &sighting(100), 1).expect("written");
+        assert_eq!(add(root.path(), &same, &sighting(200), 4).expect("written"), file);
+        let listed = list(root.path()).expect("it is there");
+        assert_eq!(listed.len(), 1);
+        let record = &listed[0].record;
+        assert_eq!((record.count, record.operations), (5, 3));
+        assert_eq!((&record.first_seen, &record.last_seen), (&sighting(100), &sighting(200)));
+        assert_eq!(fs::read_to_string(file).expect("it is there"), one.text());
+    }
+
+    #[test]
+    fn another_bug_has_another_directory() {
+        let root = tempfile::tempdir().expect("there is room");
+        add(root.path(), &finding("  write f 0 4K\n  fsync f\n"), &sighting(1), 1)
+            .expect("written");
+        add(root.path(), &finding("  dwrite f 0 4K\n  fsync f\n"), &sighting(2), 1)
+            .expect("written");
+        let listed = list(root.path()).expect("it is there");
+        assert_eq!(listed.len(), 2);
+        assert_eq!(listed[0].record.last_seen, sighting(2), "the newest comes first");
+    }
+
+    #[test]
+    fn what_is_no_finding_is_passed() {
+        let root = tempfile::tempdir().expect("there is room");
+        fs::create_dir(root.path().join("other")).expect("made");
+        fs::write(root.path().join("note.txt"), "hello").expect("written");
+        assert!(list(root.path()).expect("it is there").is_empty());
+    }
+}

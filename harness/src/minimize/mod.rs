@@ -1,0 +1,249 @@
+//! Minimizing: the smallest program, schedule and cut that still show the same violation.
+//!
+//! Delta debugging on the structure: first the program ([`operations`]: tasks, operations, names,
+//! knobs, kinds and arguments), then the schedule and what the medium lost ([`moments`]). What is
+//! simpler than what is fixed in tables ([`simpler`]), so that findings of one bug end alike.
+//!
+//! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
+//! is deterministic in the finding; and the result is never larger. It must never know what is
+//! tested, nor which defect is on.
+//!
+//! [`Wrong::key`]: crate::verdict::Wrong::key
+
+mod moments;
+mod operations;
+mod simpler;
+
+use crate::cuts::Plan;
+use crate::explore::{self, Bounds};
+use crate::finding::{self, Finding, Taken};
+use crate::program::{ChooserKind, Program};
+use crate::session::Session;
+use machine::disk::{Limits, TornPolicy};
+use rustc_hash::FxHashSet;
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Executions at most.
+    pub executions: u32,
+    /// Random schedules tried for a candidate that its old schedule does not show.
+    pub random_schedules: u32,
+    /// Schedules explored for a small candidate that random ones do not show.
+    pub explored_schedules: u32,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Effort { executions: 6000, random_schedules: 9, explored_schedules: 150 }
+    }
+}
+
+/// What minimizing came to.
+#[derive(Clone, Debug)]
+pub struct Minimized {
+    /// The smallest finding.
+    pub finding: Finding,
+    /// Executions made.
+    pub executions: u32,
+    /// Whether the executions ran out before everything was tried.
+    pub exhausted: bool,
+}
+
+/// Operations of a program whose schedules are explored.
+const EXPLORED_OPERATIONS_MAX: usize = 12;
+
+/// The state of a search.
+struct Search<'a> {
+    session: &'a mut Session,
+    effort: Effort,
+    key: String,
+    best: Finding,
+    /// The choices of its execution.
+    taken: Vec<Taken>,
+    /// Digests of the programs that were tried, without schedule and cut.
+    tried: FxHashSet<[u8; 16]>,
+    executions: u32,
+    progress: &'a mut dyn FnMut(u32),
+}
+
+/// Minimizes a finding; `progress` is told of the executions made.
+pub fn minimize(
+    session: &mut Session,
+    finding: &Finding,
+    effort: Effort,
+    progress: &mut dyn FnMut(u32),
+) -> Minimized {
+    let (key, best) = (finding.wrong.key(), finding.clone());
+    session.look_for(Some(&key));
+    let (taken, tried) = (Vec::new(), FxHashSet::default());
+    let mut search = Search { session, effort, key, best, taken, tried, executions: 0, progress };
+    // Its own schedule once more, for the choices of each operation.
+    search.try_schedule(&finding.program);
+    search.shrink_program(Thoroughness::Random);
+    // What dice miss in a small program, a search does not.
+    search.shrink_program(Thoroughness::Explored);
+    search.fewest_preemptions();
+    search.calm_schedule();
+    search.lose_less();
+    let (exhausted, executions) = (search.spent(), search.executions);
+    let finding = search.best;
+    session.look_for(None);
+    Minimized { finding, executions, exhausted }
+}
+
+/// How a changed program is searched for the violation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thoroughness {
+    /// With the recorded schedule, without preemptions, and with a few random schedules.
+    Random,
+    /// And with every schedule of one preemption, up to a number.
+    Explored,
+}
+
+impl Search<'_> {
+    fn spent(&self) -> bool {
+        self.executions >= self.effort.executions
+    }
+
+    fn count(&mut self) {
+        self.executions += 1;
+        (self.progress)(self.executions);
+    }
+
+    fn plan(&self) -> Plan {
+        let limits = Limits { exhaustive: 48, sampled: 8, torn: TornPolicy::Few };
+        // What is seen while a program runs needs no cut.
+        let cuts_max = if self.best.program.cut.is_some() { 200 } else { 0 };
+        Plan { limits, cuts_max, ..Plan::campaign() }
+    }
+
+    /// Runs a candidate with the recorded schedule, or with its chooser if it has none, and judges
+    /// all cuts; keeps it if it shows the violation.
+    fn try_schedule(&mut self, candidate: &Program) -> bool {
+        if self.spent() {
+            return false;
+        }
+        self.count();
+        let mut program = candidate.clone();
+        (program.expect, program.cut) = (None, None);
+        let (program, plan) = (Rc::new(program), self.plan());
+        let shown = match &program.schedule {
+            Some(schedule) => {
+                let chooser = Box::new(finding::replayer(schedule));
+                self.session.run_with(&program, &plan, 0, chooser).map(|(shown, _)| shown)
+            }
+            None => self.session.run(&program, &plan, 0),
+        };
+        let Ok(shown) = shown else { return false };
+        let Some(found) = shown.with_key(&self.key) else { return false };
+        self.best = found.clone();
+        self.taken = finding::taken(self.session.executor(), &shown.executed);
+        true
+    }
+
+    /// Runs a candidate with the recorded schedule and judges the recorded cut; keeps it if it
+    /// shows the violation.
+    fn try_cut(&mut self, candidate: &Program) -> bool {
+        if self.spent() {
+            return false;
+        }
+        self.count();
+        let mut program = candidate.clone();
+        program.expect = None;
+        let program = Rc::new(program);
+        let shown = self.session.replay(&program).ok();
+        let Some(found) = shown.and_then(|shown| shown.with_key(&self.key).cloned()) else {
+            return false;
+        };
+        self.best = Finding::of(candidate.clone(), &found.wrong);
+        true
+    }
+
+    /// Runs a changed program until it shows the violation, which is then the best, or until
+    /// everything was tried. Nothing is tried twice.
+    fn try_program(&mut self, candidate: &Program, thoroughness: Thoroughness) -> bool {
+        if !self.is_new(candidate, thoroughness) {
+            return false;
+        }
+        match thoroughness {
+            Thoroughness::Random => self.try_randomly(candidate),
+            Thoroughness::Explored => self.try_explored(candidate, 1),
+        }
+    }
+
+    fn is_new(&mut self, candidate: &Program, thoroughness: Thoroughness) -> bool {
+        let mut bare = explore::bare(candidate);
+        bare.comments.clear();
+        bare.machine = self.best.program.machine;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[thoroughness as u8]).update(bare.to_string().as_bytes());
+        let mut digest = [0; 16];
+        hasher.finalize_xof().fill(&mut digest);
+        self.tried.insert(digest)
+    }
+
+    fn try_randomly(&mut self, candidate: &Program) -> bool {
+        if self.try_schedule(candidate) {
+            return true;
+        }
+        let mut other = candidate.clone();
+        other.schedule = None;
+        other.machine.chooser = ChooserKind::RoundRobin;
+        if self.try_schedule(&other) {
+            return true;
+        }
+        if is_sequential(candidate) {
+            return false;
+        }
+        let more = if candidate.operation_count() <= EXPLORED_OPERATIONS_MAX { 2 } else { 1 };
+        (0..self.effort.random_schedules * more).any(|seed| {
+            other.machine.chooser = match seed % 3 {
+                0 => ChooserKind::Random,
+                1 => ChooserKind::Pct,
+                _ => ChooserKind::Pos,
+            };
+            other.machine.seed = u64::from(seed);
+            self.try_schedule(&other)
+        })
+    }
+
+    /// Explores a small program for the violation, within a number of preemptions.
+    fn try_explored(&mut self, candidate: &Program, preemptions: u32) -> bool {
+        let is_large = candidate.operation_count() > EXPLORED_OPERATIONS_MAX;
+        if is_large || self.spent() {
+            return false;
+        }
+        let left = self.effort.executions - self.executions;
+        let schedules = u64::from(self.effort.explored_schedules.min(left));
+        let bounds = Bounds { preemptions, schedules, shorten: 0 };
+        let mut done = 0;
+        let progress = &mut *self.progress;
+        let before = self.executions;
+        let explored = explore::explore_for(
+            self.session,
+            candidate,
+            bounds,
+            Some(&self.key),
+            &AtomicBool::new(false),
+            &mut |explored| {
+                done = explored.schedules as u32;
+                progress(before + done);
+            },
+        );
+        self.executions += done;
+        let Ok(explored) = explored else { return false };
+        let Some(found) = explored.with_key(&self.key) else { return false };
+        // Once more, as the last schedule explored need not be the one that showed it.
+        let found = found.clone();
+        self.try_schedule(&found.program)
+    }
+}
+
+/// Whether only the device has choices.
+fn is_sequential(program: &Program) -> bool {
+    let workers = program.mount.flusher + program.mount.committer + program.mount.reclaimer;
+    program.tasks.len() < 2 && workers == 0
+}

@@ -1,0 +1,96 @@
+//! What makes a schedule and a crash state simpler: fewest preemptions, fewest moves, least lost.
+
+use super::Search;
+use crate::program::{Move, Schedule};
+
+/// Preemptions within which a schedule is searched for.
+const PREEMPTIONS_MAX: u32 = 2;
+
+impl Search<'_> {
+    /// A schedule with the fewest preemptions, if a short search finds one.
+    pub(super) fn fewest_preemptions(&mut self) {
+        let program = self.best.program.clone();
+        let before = self.best.clone();
+        if self.try_explored(&program, PREEMPTIONS_MAX) && self.best.switches() > before.switches()
+        {
+            self.best = before;
+        }
+    }
+
+    /// Fewer switches: no preemption at all, or without one of the moves.
+    pub(super) fn calm_schedule(&mut self) {
+        let mut candidate = self.best.program.clone();
+        candidate.schedule = Some(Schedule::default());
+        if self.try_schedule(&candidate) {
+            return;
+        }
+        let mut index = 0;
+        while let Some(schedule) = &self.best.program.schedule {
+            if index >= schedule.moves.len() {
+                break;
+            }
+            let mut candidate = self.best.program.clone();
+            let Some(schedule) = &mut candidate.schedule else { break };
+            let before = schedule.moves.len();
+            remove_move(&mut schedule.moves, index);
+            let fewer = schedule.moves.len() < before;
+            let best = self.best.clone();
+            if fewer && self.try_schedule(&candidate) {
+                if self.moves() < before {
+                    continue;
+                }
+                self.best = best;
+            }
+            index += 1;
+        }
+    }
+
+    fn moves(&self) -> usize {
+        self.best.program.schedule.as_ref().map_or(0, |schedule| schedule.moves.len())
+    }
+
+    /// Recovery that is not cut itself, and blocks that kept what was written, wherever that shows
+    /// the same; whole blocks instead of torn ones.
+    pub(super) fn lose_less(&mut self) {
+        let mut candidate = self.best.program.clone();
+        let Some(cut) = &mut candidate.cut else { return };
+        if cut.inside_recovery.take().is_some() {
+            cut.kept_inside.clear();
+            self.try_cut(&candidate);
+        }
+        let mut index = 0;
+        while let Some(cut) = &self.best.program.cut {
+            let Some(spec) = cut.kept.get(index).copied() else { break };
+            let mut kept = cut.kept.clone();
+            kept.retain(|other| (other.device, other.block) != (spec.device, spec.block));
+            let mut candidate = self.best.program.clone();
+            candidate.cut.as_mut().expect("it has one").kept.clone_from(&kept);
+            if self.try_cut(&candidate) {
+                continue;
+            }
+            if spec.sectors.is_some() {
+                let mut candidate = self.best.program.clone();
+                let whole = crate::program::KeptSpec { sectors: None, ..spec };
+                kept.insert(index.min(kept.len()), whole);
+                candidate.cut.as_mut().expect("it has one").kept = kept;
+                self.try_cut(&candidate);
+            }
+            index += 1;
+        }
+    }
+}
+
+/// Gives the steps of a move to the one before it: one switch less.
+fn remove_move(moves: &mut Vec<Move>, index: usize) {
+    moves.remove(index);
+    let Some(before) = index.checked_sub(1) else { return };
+    let (Some(Move::Run { who: first, steps: more }), Some(Move::Run { who, steps })) =
+        (moves.get(index).cloned(), moves.get_mut(before))
+    else {
+        return;
+    };
+    if *who == first {
+        *steps = steps.saturating_add(more);
+        moves.remove(index);
+    }
+}
