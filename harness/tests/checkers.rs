@@ -67,7 +67,7 @@ fn checkers_see_defects_without_a_power_cut() {
         let shown = executed(program(defect), 0);
         let wrong = shown.executed.suspicion.unwrap_or_else(|| panic!("{defect}: no suspicion"));
         assert_eq!((wrong.kind.as_str(), wrong.guarantee), ("invariant", 26), "{defect}");
-        assert_eq!(wrong.cause, format!("invariant {rule}"), "{defect}: {}", wrong.message);
+        assert_eq!(wrong.cause, rule, "{defect}: {}", wrong.message);
         let mut clean = program(defect);
         clean.defects.clear();
         assert_eq!(executed(clean, 0).executed.suspicion, None, "{defect}: without it");
