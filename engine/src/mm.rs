@@ -243,6 +243,7 @@ impl Fs {
         touch: Touch,
     ) -> Result<Rc<Page>> {
         let state = mapping.state();
+        let mut has_faulted = false;
         loop {
             task.may_fault()?; // F-1: asked even if the page is resident
             if let Some(page) = self.resident(task, mapping, index, touch)? {
@@ -252,7 +253,9 @@ impl Fs {
                 return Err(Errno::EFAULT.into());
             }
             self.fault(task, state, index, touch == Touch::Store)?;
-            task.progress("a page fault")?;
+            if std::mem::replace(&mut has_faulted, true) {
+                task.progress("a page fault")?; // of the same page again
+            }
         }
     }
 
