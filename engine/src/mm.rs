@@ -93,6 +93,11 @@ impl MappingState {
     pub(crate) fn install(&self, page: &Rc<Page>, writable: bool) {
         assert!(page.is_attached() && page.is_uptodate(), "P-5: entries lead into the cache");
         assert!(!writable || page.is_dirty(), "P-4: a writable entry makes the page dirty first");
+        self.insert(page, writable);
+    }
+
+    /// Sets an entry, as [`install`](Self::install) does, of a page that may be anything.
+    pub(crate) fn insert(&self, page: &Rc<Page>, writable: bool) {
         self.inode.pages.note_change();
         self.entries.borrow_mut().insert(page.index(), Pte { page: page.clone(), writable });
     }
