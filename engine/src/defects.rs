@@ -666,6 +666,12 @@ defects! {
         breaks: "An entry outlives its page, and goes on to show what was there.",
         source: "\"xfs: use MMAPLOCK around filemap_map_pages()\" of 2020; litmus L5.5.",
     }
+    TruncateSizeLast {
+        name: "truncate-size-last", family: PunchFault,
+        change: "Truncation locks no mapping side out, and lowers the size after the eviction.",
+        breaks: "A fault brings a page back that lies behind the end then, and is seen again.",
+        source: "Litmus L5.2 of races.md §5.",
+    }
     FsyncWaitsOwnPairsOnly {
         name: "fsync-waits-own-pairs-only", family: Fsync,
         change: "fsync of pairs in flight (fsync=p1) waits for those of its own file.",
