@@ -640,4 +640,42 @@ defects! {
         breaks: "It fails forever where there is no memory, or the device has failed.",
         source: "Linux 631426ba1d45; fstests generic/743.",
     }
+    ExtendingDioVsBufferedRead {
+        name: "extending-dio-vs-buffered-read", family: DirectIo,
+        change: "Reads lock nothing of the last block and look at the size once they have filled \
+            it; direct writes that extend a file keep fills out only until pages are evicted.",
+        breaks: "A page that came between eviction and size shows zeros where the write put data.",
+        source: "The threads of January 2021 and of 2023 on i_size and the page cache.",
+    }
+    OrderedNotTruncatedPastIsize {
+        name: "ordered-not-truncated-past-isize", family: DirectIo,
+        change: "Writeback leaves pages out that a truncate put behind the end meanwhile, and \
+            their ordered extent stays as long as it was.",
+        breaks: "It ends with blocks that were never written, or whoever waits for them hangs.",
+        source: "Linux 18de34daa7c6.",
+    }
+    DioGupWaitsOwnOe {
+        name: "dio-gup-waits-own-oe", family: PunchFault,
+        change: "A direct write publishes its range before it copies memory, and submits it after.",
+        breaks: "A fault of memory that is a mapping of the range waits for that very write.",
+        source: "Linux 51bd9563b678; thread 004.",
+    }
+    FaultAroundUnlocked {
+        name: "fault-around-unlocked", family: PunchFault,
+        change: "A read fault maps the pages near it without the mapping lock, or theirs.",
+        breaks: "An entry outlives its page, and goes on to show what was there.",
+        source: "\"xfs: use MMAPLOCK around filemap_map_pages()\" of 2020; litmus L5.5.",
+    }
+    TruncateSizeLast {
+        name: "truncate-size-last", family: PunchFault,
+        change: "Truncation locks no mapping side out, and lowers the size after the eviction.",
+        breaks: "A fault brings a page back that lies behind the end then, and is seen again.",
+        source: "Litmus L5.2 of races.md §5.",
+    }
+    FsyncWaitsOwnPairsOnly {
+        name: "fsync-waits-own-pairs-only", family: Fsync,
+        change: "fsync of pairs in flight (fsync=p1) waits for those of its own file.",
+        breaks: "It publishes a log tree that names another file's data, before these are there.",
+        source: "Rule B-1 of races.md §7.3, predicted.",
+    }
 }

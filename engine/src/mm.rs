@@ -93,6 +93,11 @@ impl MappingState {
     pub(crate) fn install(&self, page: &Rc<Page>, writable: bool) {
         assert!(page.is_attached() && page.is_uptodate(), "P-5: entries lead into the cache");
         assert!(!writable || page.is_dirty(), "P-4: a writable entry makes the page dirty first");
+        self.insert(page, writable);
+    }
+
+    /// Sets an entry, as [`install`](Self::install) does, of a page that may be anything.
+    pub(crate) fn insert(&self, page: &Rc<Page>, writable: bool) {
         self.inode.pages.note_change();
         self.entries.borrow_mut().insert(page.index(), Pte { page: page.clone(), writable });
     }
@@ -243,6 +248,7 @@ impl Fs {
         touch: Touch,
     ) -> Result<Rc<Page>> {
         let state = mapping.state();
+        let mut has_faulted = false;
         loop {
             task.may_fault()?; // F-1: asked even if the page is resident
             if let Some(page) = self.resident(task, mapping, index, touch)? {
@@ -252,7 +258,9 @@ impl Fs {
                 return Err(Errno::EFAULT.into());
             }
             self.fault(task, state, index, touch == Touch::Store)?;
-            task.progress("a page fault")?;
+            if std::mem::replace(&mut has_faulted, true) {
+                task.progress("a page fault")?; // of the same page again
+            }
         }
     }
 

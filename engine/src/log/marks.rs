@@ -51,17 +51,18 @@ impl LogMarks {
         named.in_flight.extend(found.iter().map(|ordered| (group, ordered.clone())));
     }
 
-    /// What the log tree of a group names and nobody has waited for yet: the first. Under the
-    /// tree's lock.
+    /// What the log tree of a group names and nobody has waited for yet: the first that matters.
+    /// Under the tree's lock.
     pub(crate) fn first_named(
         &self,
         transaction: TransactionId,
         group: u8,
+        matters: impl Fn(&OrderedExtent) -> bool,
     ) -> Option<Rc<OrderedExtent>> {
         let named = self.named.borrow();
         let is_current = named.transaction == transaction;
         let mut of_group = named.in_flight.iter().filter(|(of, _)| *of == group && is_current);
-        of_group.next().map(|(_, ordered)| ordered.clone())
+        of_group.find(|(_, ordered)| matters(ordered)).map(|(_, ordered)| ordered.clone())
     }
 
     /// It is on the device. Under the tree's lock.

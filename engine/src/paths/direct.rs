@@ -344,7 +344,7 @@ impl Fs {
         if self.prefers_cache(span) {
             return self.write_instead(task, &iocb, io, source);
         }
-        let ml = self.clear_cache(task, inode, blocks)?; // DWRITE.4, DWRITE.5
+        let ml = self.clear_cache(task, inode, span)?; // DWRITE.4, DWRITE.5
         task.site(&EVICTED, Object::new(kind::INODE, inode.ino.0, blocks.start), Access::Read)?;
         let ignores = self.defects().has(Defect::DioInvalidateFailureIgnored);
         if inode.pages.first_in(blocks).is_some() && !ignores {
@@ -365,14 +365,15 @@ impl Fs {
     }
 
     /// DWRITE.4 and DWRITE.5: no page of the range is cached, and ML W keeps it so.
-    fn clear_cache(&self, task: &Task, inode: &Rc<Inode>, blocks: Blocks) -> Result<Option<Guard>> {
+    fn clear_cache(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Option<Guard>> {
+        let blocks = span.blocks();
         if self.defects().has(Defect::DioInvalidateFailureIgnored) {
             return self.drop_clean(task, inode, blocks);
         }
         let ml = inode.ml.lock(task, blocks.bytes().lock_range(), Mode::Write)?; // DWRITE.4
         self.flush_range(task, inode, blocks.bytes())?; // DWRITE.5
         self.evict(task, inode, blocks)?; // DWRITE.5
-        Ok(Some(ml).filter(|_| !self.unlocks_mapping_early()))
+        Ok(Some(ml).filter(|_| !self.unlocks_mapping_early(inode, span)))
     }
 
     /// DWRITE.2: nothing if all blocks are overwritten where they are and space is short.

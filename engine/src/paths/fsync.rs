@@ -266,7 +266,7 @@ impl Fs {
                 return Ok(Next::Commit); // B-3
             }
         }
-        if !self.wait_named(task, transaction, group)? {
+        if !self.wait_named(task, inode, transaction, group)? {
             self.log_marks().note_broken(transaction); // B-1 (1), B-3
             return Ok(Next::Commit);
         }

@@ -6,6 +6,7 @@
 
 use super::direct::Iocb;
 use super::read::{Digests, Readable};
+use super::write::floor;
 use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::Result;
@@ -20,12 +21,14 @@ use machine::{Access, Block, Guard, Mode, Object, Site, Task};
 use std::rc::Rc;
 
 static COUNT: Site = Site::new("dread.count");
+static END: Site = Site::new("writeback.check-size");
 
 impl Fs {
     /// Whether a direct write gives the mapping lock back once pages are evicted.
-    pub(super) fn unlocks_mapping_early(&self) -> bool {
+    pub(super) fn unlocks_mapping_early(&self, inode: &Inode, span: Span) -> bool {
         let defects = self.defects();
-        defects.has(Defect::DioWriteNoPostInvalidate)
+        defects.has(Defect::ExtendingDioVsBufferedRead) && span.end > inode.size()
+            || defects.has(Defect::DioWriteNoPostInvalidate)
             || defects.has(Defect::UnalignedDioZeroRace)
             || self.unlocks_at_submission()
     }
@@ -55,6 +58,26 @@ impl Fs {
             return Ok(inode.rl.lock(task, span.lock_range(), Mode::Read)?);
         }
         self.lock_write(task, inode, span)
+    }
+
+    /// READ.1: what a buffered read locks: what it reads.
+    pub(super) fn span_to_read_lock(&self, inode: &Inode, span: Span) -> Option<Span> {
+        if self.defects().has(Defect::ReadFillUnlocked) {
+            return None;
+        }
+        if !self.defects().has(Defect::ExtendingDioVsBufferedRead) {
+            return Some(span);
+        }
+        let whole = span.intersection(Span::new(0, floor(inode.size())));
+        Some(whole).filter(|whole| !whole.is_empty())
+    }
+
+    /// READ.5: what is read of `asked`, once the page at hand is filled: `span`, as it was before.
+    pub(super) fn span_after_fill(&self, inode: &Inode, span: Span, asked: Span) -> Span {
+        if !self.defects().has(Defect::ExtendingDioVsBufferedRead) {
+            return span;
+        }
+        asked.intersection(Span::new(0, inode.size().max(asked.start)))
     }
 
     /// Takes clean pages of a range out of the cache, as far as that can be done without a lock.
@@ -153,6 +176,29 @@ impl Fs {
         Ok(())
     }
 
+    /// Whether a request may be about less than the ordered extent that ends with it.
+    pub(super) fn submits_parts(&self) -> bool {
+        self.defects().has(Defect::DioPartialOeNotSplit)
+            || self.defects().has(Defect::OrderedNotTruncatedPastIsize)
+    }
+
+    /// What writeback submits of an ordered extent: all of it, or what lies before the end of the
+    /// file by now.
+    pub(super) fn contents_before_end<'c>(
+        &self,
+        task: &Task,
+        ordered: &OrderedExtent,
+        contents: &'c [Block],
+    ) -> Result<&'c [Block]> {
+        if !self.defects().has(Defect::OrderedNotTruncatedPastIsize) {
+            return Ok(contents);
+        }
+        let (inode, start) = (&ordered.inode, ordered.blocks.start);
+        task.site(&END, Object::new(kind::INODE, inode.ino.0, 0), Access::Read)?;
+        let before = inode.size().div_ceil(BLOCK_BYTES).saturating_sub(start);
+        Ok(&contents[..contents.len().min(before as usize)])
+    }
+
     /// Where writeback believes that the file has a block, as it was when it last looked.
     pub(super) fn remembered(&self, inode: &Inode, blocks: Blocks) -> Option<Extent> {
         if !self.defects().has(Defect::StaleCachedMapping) {
@@ -233,6 +279,7 @@ fn before(ordered: &OrderedExtent, blocks: Blocks) -> Option<Extent> {
     Some(held.clipped(Blocks::new(blocks.start, blocks.end.min(held.blocks.end))))
 }
 
-fn is_whole(span: Span) -> bool {
+/// Whether a range is about whole blocks.
+pub(super) fn is_whole(span: Span) -> bool {
     span.start.is_multiple_of(BLOCK_BYTES) && span.end.is_multiple_of(BLOCK_BYTES)
 }

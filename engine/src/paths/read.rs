@@ -61,8 +61,8 @@ impl Fs {
             return Ok(0);
         }
         let span = Span::new(offset, end);
-        let locks = !self.defects().has(Defect::ReadFillUnlocked);
-        let rl = locks.then(|| inode.rl.lock(task, span.lock_range(), Mode::Read));
+        let locked = self.span_to_read_lock(inode, span);
+        let rl = locked.map(|locked| inode.rl.lock(task, locked.lock_range(), Mode::Read));
         let _rl = rl.transpose()?; // READ.1
         self.read_locked(task, inode, span, target) // READ.6
     }
@@ -75,8 +75,9 @@ impl Fs {
         span: Span,
         target: &mut [u8],
     ) -> Result<usize> {
+        let asked = span;
         // READ.5: the size is stable under a lock that covers it (§7.2).
-        let span = span.intersection(Span::new(0, inode.size()));
+        let mut span = span.intersection(Span::new(0, inode.size()));
         let mut done = 0;
         for index in span.blocks().iter() {
             self.read_ahead_from(task, inode, index)?;
@@ -90,6 +91,7 @@ impl Fs {
             let _ml = holds.then(|| inode.ml.lock(task, range, Mode::Read)).transpose()?;
             task.may_fault()?; // F-1: only RL is held
             task.site(&COPY, Object::new(kind::PAGE, inode.ino.0, index), Access::Read)?;
+            span = self.span_after_fill(inode, span, asked);
             let (within, len) = part_of(span, index);
             let bytes = page.data();
             // READ.4

@@ -100,20 +100,24 @@ impl Fs {
             // An error of the device shows before anything has changed.
             self.page_in(task, inode, size / BLOCK_BYTES)?;
         }
-        let _ml = inode.ml.lock(task, range, Mode::Write)?; // TRUNCATE.3
-        let began = match began {
-            None => self.begin_truncate(task, inode, size)?, // TRUNCATE.4
-            began => {
-                self.lower_size(task, inode, size)?;
-                began
-            }
+        let is_late = self.defects().has(Defect::TruncateSizeLast);
+        let ml = (!is_late).then(|| inode.ml.lock(task, range, Mode::Write));
+        let _ml = ml.transpose()?; // TRUNCATE.3
+        let begin = || match began {
+            None => self.begin_truncate(task, inode, size), // TRUNCATE.4
+            began => self.lower_size(task, inode, size).map(|()| began),
         };
+        let begun = if is_late { None } else { Some(begin()?) };
         task.site(&EVICT, object(inode), Access::Write)?;
         let rest = Blocks::new(tail.end / BLOCK_BYTES, BLOCKS_END);
         self.evict(task, inode, rest)?; // TRUNCATE.5, P-5
         task.site(&TAIL, object(inode), Access::Write)?;
+        let edge = is_late && !tail.is_empty();
+        let edge = edge.then(|| inode.ml.lock(task, tail.lock_range(), Mode::Write)).transpose()?;
         let zeroed = self.zero_partial(task, inode, tail); // TRUNCATE.5
+        drop(edge);
         self.wait_ordered(task, inode, rest)?; // TRUNCATE.5
+        let began = begun.map_or_else(begin, Ok)?;
         let dropped = self.drop_behind(task, inode, Ending::Truncated(size), began); // TRUNCATE.6
         // What is left behind the end must never be seen again: nothing may follow.
         dropped.inspect_err(|_| self.abort())?;

@@ -222,6 +222,7 @@ impl Fs {
             let result = self.publish(task, inode, &batch, rest, room, &mut published); // WB.3-5
             for ordered in &published.ordered {
                 let contents = batch.contents_of(ordered.blocks);
+                let contents = self.contents_before_end(task, ordered, contents)?;
                 self.submit_ordered(task, ordered, contents)?; // WB.6
                 rest.start = ordered.blocks.end;
             }
@@ -425,7 +426,7 @@ impl Fs {
         contents: &[Block],
     ) -> Result<()> {
         let inode = &ordered.inode;
-        let is_split = !self.defects().has(Defect::DioPartialOeNotSplit);
+        let is_split = !self.submits_parts();
         let is_whole = contents.len() as u64 == ordered.blocks.len();
         debug_assert!(is_whole || !is_split, "X-2: what is published is written");
         let object = Object::new(kind::ORDERED, inode.ino.0, ordered.blocks.start);
@@ -435,6 +436,12 @@ impl Fs {
             inode.ordered_end.wake_all();
         }
         self.ensure_completion_workers();
+        if contents.is_empty() {
+            debug_assert!(!is_split, "X-2: there is something to write");
+            ordered.end_io(true);
+            self.queue_completion(ordered.clone());
+            return Ok(());
+        }
         let payload = Data::from(contents);
         let (device, block) = (DeviceId(0), ordered.block);
         let request = Request::Write { device, block, payload, sectors: None, fua: false };

@@ -16,8 +16,10 @@ use crate::error::{Errno, Result};
 use crate::fs::{File, Fs, Sync};
 use crate::inode::Inode;
 use crate::inode::span::{FILE_BYTES_MAX, Span};
+use crate::paths::historical::is_whole;
 use crate::paths::memory::{Source, Touch, UserMemory};
 use crate::paths::write::{floor, write_span};
+use crate::paths::writeback::Room;
 use machine::{Access, Mode, Object, Server, Task};
 use std::rc::Rc;
 
@@ -106,6 +108,9 @@ impl Fs {
         memory: &UserMemory,
     ) -> Result<u64> {
         self.fault_in_for(task, inode, span, memory, Touch::Load)?; // DWRITE.3
+        if is_whole(span) && self.defects().has(Defect::DioGupWaitsOwnOe) {
+            return self.write_published(task, inode, span, memory);
+        }
         match self.write_round(task, inode, span, memory)? {
             0 if self.defects().has(Defect::DioRetryNoProgressBound) => {
                 task.progress("writing from memory").map(|()| Ok(0))?
@@ -154,6 +159,44 @@ impl Fs {
         iocb.tokens.borrow_mut().push(ml); // DWRITE.9: RL stays with the task
         self.end_piece(&iocb);
         Ok((iocb.wait(task, &IOCB_PART)? as u64).min(part.len()))
+    }
+
+    /// DWRITE.7 before DWRITE.8, and no lock in between: memory is copied, with faults, for what is
+    /// published already. RL W is held.
+    fn write_published(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        span: Span,
+        memory: &UserMemory,
+    ) -> Result<u64> {
+        let blocks = span.blocks();
+        let reserve = self.reserve_direct(task, inode, blocks)?; // DWRITE.2
+        let ml = inode.ml.lock(task, blocks.bytes().lock_range(), Mode::Write)?; // DWRITE.4
+        self.flush_range(task, inode, blocks.bytes())?; // DWRITE.5
+        self.evict(task, inode, blocks)?; // DWRITE.5
+        self.wait_ordered(task, inode, blocks)?; // DWRITE.6
+        let iocb = Iocb::new(task, inode, span);
+        let (room, reserve) = (Room::Plenty, reserve.as_ref());
+        let ordered = self.publish_direct(task, &iocb, blocks, room, reserve)?; // DWRITE.7
+        drop(ml);
+        let part = ordered.blocks.bytes();
+        match self.copy_from_memory(task, &memory.first(part.len())) {
+            Ok(bytes) => {
+                let contents = self.contents_for(task, inode, part, &bytes)?; // DWRITE.8
+                self.submit_ordered(task, &ordered, &contents)?;
+            }
+            Err(error) if error.is_stopped() => return Err(error),
+            Err(error) => {
+                iocb.fail_write(error);
+                ordered.end_io(false);
+                self.ensure_completion_workers();
+                self.queue_completion(ordered);
+            }
+        }
+        self.end_piece(&iocb);
+        iocb.wait(task, &IOCB_PART)?; // DWRITE.9
+        Ok(part.len())
     }
 
     /// DREAD.2, DWRITE.3: faults memory in, for IO of a range that is locked with RL alone.

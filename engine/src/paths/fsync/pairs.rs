@@ -151,14 +151,18 @@ impl Fs {
     pub(super) fn wait_named(
         &self,
         task: &Task,
+        inode: &Inode,
         transaction: TransactionId,
         group: u8,
     ) -> Result<bool> {
-        while let Some(ordered) = self.log_marks().first_named(transaction, group) {
+        let marks = self.log_marks();
+        let own_only = self.defects().has(Defect::FsyncWaitsOwnPairsOnly);
+        let matters = |it: &OrderedExtent| !own_only || it.inode.ino == inode.ino;
+        while let Some(ordered) = marks.first_named(transaction, group, matters) {
             if !self.wait_one(task, &ordered)? {
                 return Ok(false);
             }
-            self.log_marks().forget_named(group, &ordered);
+            marks.forget_named(group, &ordered);
         }
         Ok(true)
     }
