@@ -43,6 +43,7 @@ const SMALLEST: &[(&str, &str)] = &[
     ("ranged-fsync-drops-others", "create f; write f; write f; fsyncrange f; fsync f"),
     ("clone-fsync-missing-em", "create f; create g; clone f g; fsync g"),
     ("clone-hole-not-logged", "create f; create g; write g; sync; clone f g; fsync g"),
+    ("fsync-waits-own-pairs-only", "create f; create g | dwrite f; fsync f | dwrite g; fsync g"),
     ("dsync-on-completion-worker", "create f | awrite f sync | awrite f"),
     // Family metadata-buffer.
     ("eb-read-no-tree-ref-recheck", "| node readahead | node reclaim"),
@@ -64,7 +65,8 @@ const SMALLEST: &[(&str, &str)] = &[
     ("dedupe-src-iolock-shared",
         "create f; write f; create g; write g; sync | dedupe f g | dwrite f"),
     ("dedupe-src-mmaplock-shared",
-        "create f; write f; create g; write g; mmap m f; sync | load m; dedupe f g | store m; wb f"),
+        "create f; write f; create g; write g; mmap m f; load m; sync \
+         | dedupe f g | store m; wb f"),
     ("dedupe-dst-mmap-unlocked",
         "create f; write f; create g; write g; mmap m g; sync | dedupe f g | store m"),
     ("dedupe-flush-before-mmaplock",
@@ -109,7 +111,13 @@ const SMALLEST: &[(&str, &str)] = &[
     ("unaligned-dio-zero-race", "create f; truncate f; sync | awrite f | awrite f"),
     ("stale-cached-mapping", "create f; write f; sync | write f | wb f; reclaim f; punch f"),
     ("post-eof-not-zeroed", "create f; write f; mmap m f; store m; truncate f; read f"),
+    ("extending-dio-vs-buffered-read", "create f | dwrite f | read f; read f"),
+    ("ordered-not-truncated-past-isize", "create f; write f | truncate f | wb f"),
     // Family punch-fault.
+    ("truncate-size-last", "create f; write f; mmap m f; sync | truncate f | store m"),
+    ("fault-around-unlocked",
+        "create f; write f; mmap m f; load m; sync | punch f | load m; load m"),
+    ("dio-gup-waits-own-oe", "create f; mmap m f; dwrite f from m"),
     ("punch-no-invalidate-lock",
         "create f; write f; create g; mmap m f; sync | punch f | store m; write g; wb g; wb f"),
     ("punch-unlock-before-extent-free",

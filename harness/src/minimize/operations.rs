@@ -142,7 +142,7 @@ impl Search<'_> {
         }
     }
 
-    /// One operation of each of two tasks, and nothing else beside the setup: most races are of two.
+    /// Two operations of the tasks, and nothing else beside the setup: most races are of two.
     fn keep_pair(&mut self) {
         let of_tasks = |slot: &Slot| matches!(slot, Slot::Task { .. });
         let slots: Vec<Slot> = self.slots().into_iter().filter(of_tasks).collect();
