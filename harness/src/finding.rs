@@ -2,15 +2,14 @@
 
 use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
-use crate::program::{
-    self, Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule,
-};
+use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
+use crate::signature::Circumstances;
 use crate::verdict::Wrong;
 use machine::choice::{Actor, DEVICE, RUN, name_hash};
 use machine::choosers::{self, Replay};
 use machine::disk::{Kept, Selection, Source, Strategy};
 use machine::{DeviceId, Moment, RequestId, TaskId};
-use oracle::operation::{OpId, Operation};
+use oracle::operation::OpId;
 use smallvec::SmallVec;
 use std::fs;
 use std::io;
@@ -23,6 +22,8 @@ pub struct Finding {
     pub wrong: Wrong,
     /// The program, with the executed schedule, the cut and what is expected of it.
     pub program: Program,
+    /// What it takes, as far as it was executed here.
+    pub circumstances: Circumstances,
 }
 
 impl Finding {
@@ -35,7 +36,8 @@ impl Finding {
     ) -> Self {
         let mut program = recorded(executor, executed, program);
         program.cut = None;
-        Finding::of(program, wrong)
+        let circumstances = Circumstances::of(executor, executed, &program);
+        Finding { circumstances, ..Finding::of(program, wrong) }
     }
 
     /// The finding of something wrong on a crash state.
@@ -54,7 +56,8 @@ impl Finding {
             cut.kept_inside = kept(selection);
         }
         program.cut = Some(cut);
-        Finding::of(program, &found.wrong)
+        let circumstances = Circumstances::of(executor, executed, &program);
+        Finding { circumstances, ..Finding::of(program, &found.wrong) }
     }
 
     /// A violation that a program shows as it is, with its schedule and cut.
@@ -67,26 +70,7 @@ impl Finding {
             program.comments.push(Comment { place: Place::Head, item: 0, text });
         }
         program.fixup();
-        Finding { wrong: wrong.clone(), program }
-    }
-
-    /// What makes two minimized findings the same bug: what is broken, and the kinds of operation
-    /// that it takes.
-    pub fn signature(&self) -> String {
-        format!("{}: {}", self.wrong.label(), self.shape())
-    }
-
-    /// The kinds of operation of the setup, and of each task; the order of the tasks means nothing.
-    fn shape(&self) -> String {
-        let words = |ops: &[Operation]| {
-            let words = ops.iter().map(|operation| program::kind(operation).name());
-            words.collect::<Vec<_>>().join(" ")
-        };
-        let mut tasks: Vec<String> =
-            self.program.tasks.iter().map(|task| words(&task.ops)).collect();
-        tasks.sort();
-        tasks.insert(0, words(&self.program.setup));
-        tasks.join(" | ")
+        Finding { wrong: wrong.clone(), program, circumstances: Circumstances::default() }
     }
 
     /// How often the recorded schedule switches from one task to another.

@@ -30,5 +30,6 @@ pub mod recovery;
 pub mod replay;
 pub mod seen;
 pub mod session;
+pub mod signature;
 pub mod target;
 pub mod verdict;

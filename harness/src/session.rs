@@ -6,6 +6,7 @@ use crate::execution::{Executed, Executor, Manner};
 use crate::finding::{self, Finding};
 use crate::images::Images;
 use crate::program::Program;
+use crate::signature::Circumstances;
 use machine::Chooser;
 use machine::choosers::Dice;
 use std::rc::Rc;
@@ -136,7 +137,8 @@ impl Session {
         if let Some(wrong) = wrong {
             let mut same = (**program).clone();
             same.cut = Some(cut.clone());
-            shown.finding = Some(Finding { wrong, program: same });
+            let circumstances = Circumstances::of(&self.executor, &shown.executed, program);
+            shown.finding = Some(Finding { wrong, program: same, circumstances });
         }
     }
 

@@ -34,7 +34,8 @@ pub use fault::{Fault, FaultKind};
 pub use io::{Bio, IOWAIT};
 pub use lock::{Guard, LockClass, Mode, Mutex, Range, RangeLock, RwLock};
 pub use machine::{
-    Body, Config, End, Fairness, Kind, Machine, Server, Step, StepKind, Stopped, TASKS_MAX, TaskId,
+    Body, Config, End, Fairness, Kind, Machine, Preemption, Server, Step, StepKind, Stopped,
+    TASKS_MAX, TaskId,
 };
 pub use task::Task;
 pub use wait::WaitQueue;

@@ -11,7 +11,7 @@ use crate::choice::{
     Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, STOP, name_hash,
 };
 use crate::disk::{Disk, Moment, RequestId};
-use crate::event::{Event, Object, Site};
+use crate::event::{Access, Event, Object, Site};
 use crate::fault::{Fault, FaultKind, capture};
 use crate::fibre::{Fibre, Handle, Pause, Resume};
 use crate::footprint::{self, Entry, Touch};
@@ -88,6 +88,17 @@ impl Default for Config {
         let (retries_max, bypasses_max) = (64, 256);
         Config { steps_max: 100_000, retries_max, bypasses_max, fairness: Fairness::Fifo }
     }
+}
+
+/// A task that was ready, when another one went on.
+#[derive(Clone, Copy, Debug)]
+pub struct Preemption {
+    /// The last moment before.
+    pub moment: Moment,
+    /// Who had to wait.
+    pub task: TaskId,
+    /// The step that it was about to make.
+    pub event: Event,
 }
 
 /// One executed step, for traces, hashes and coverage of interleavings.
@@ -189,6 +200,7 @@ pub(crate) struct Inner {
     candidates: RefCell<Vec<Candidate>>,
     choices: RefCell<Vec<Choice>>,
     trace: RefCell<Vec<Step>>,
+    preemptions: RefCell<Vec<Preemption>>,
     disk: RefCell<Disk>,
 }
 
@@ -219,6 +231,7 @@ impl Machine {
             candidates: RefCell::default(),
             choices: RefCell::default(),
             trace: RefCell::default(),
+            preemptions: RefCell::default(),
             disk: RefCell::new(disk),
         }))
     }
@@ -233,6 +246,7 @@ impl Machine {
         m.bios.borrow_mut().clear();
         m.choices.borrow_mut().clear();
         m.trace.borrow_mut().clear();
+        m.preemptions.borrow_mut().clear();
         m.faults.borrow_mut().clear();
         m.tokens.borrow_mut().clear();
         self.forget_watch();
@@ -291,6 +305,11 @@ impl Machine {
     /// The recorded decisions so far.
     pub fn choices(&self) -> Ref<'_, Vec<Choice>> {
         self.0.choices.borrow()
+    }
+
+    /// The preemptions so far.
+    pub fn preemptions(&self) -> Ref<'_, Vec<Preemption>> {
+        self.0.preemptions.borrow()
     }
 
     /// The executed steps so far.
@@ -526,6 +545,9 @@ impl Machine {
                 }
                 assert!((chosen as usize) < count, "the chooser chose nobody");
                 let actor = candidates[chosen as usize].actor;
+                if current_is_ready && chosen != 0 && actor != Actor::Device {
+                    self.note_preemption(&candidates[0]);
+                }
                 if count > 1 {
                     let choice = Choice { label: RUN, n: count as u32, chosen, actor };
                     m.choices.borrow_mut().push(choice);
@@ -533,6 +555,12 @@ impl Machine {
                 Some(actor)
             }
         }
+    }
+
+    fn note_preemption(&self, current: &Candidate) {
+        let (Actor::Task(task), Some(event)) = (current.actor, current.event) else { return };
+        let moment = Moment(self.0.moment.get());
+        self.0.preemptions.borrow_mut().push(Preemption { moment, task, event });
     }
 
     /// Lets the device complete one request of those in flight.
@@ -589,7 +617,9 @@ impl Machine {
             self.switch_at(id)?;
         }
         self.count_step(id, event.site)?;
-        self.note_site(id, event.site);
+        if event.access != Access::Acquire {
+            self.note_site(id, event.site); // Where it got to says more than what it waits for.
+        }
         let step =
             Step { moment: self.tick(), actor: Actor::Task(id), what: StepKind::Event(event) };
         m.trace.borrow_mut().push(step);

@@ -17,6 +17,9 @@ pub struct Task {
     id: TaskId,
 }
 
+/// Where a task is that has made no step of an operation yet.
+static BEGIN: Site = Site::new("operation.begin");
+
 impl Task {
     pub(crate) fn new(machine: Machine, id: TaskId) -> Self {
         Task { machine, id }
@@ -48,6 +51,7 @@ impl Task {
     /// Tells that a new operation begins: its retries count from zero.
     pub fn begin_operation(&self) {
         self.machine.0.tasks.borrow_mut()[self.id.0 as usize].retries = 0;
+        self.machine.note_site(self.id, &BEGIN);
     }
 
     /// Counts one round of a retry loop; `what` names the loop (races.md §7.5.11).

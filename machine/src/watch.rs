@@ -122,6 +122,11 @@ impl Machine {
         self.actor_name(Actor::Task(self.0.watch.running.get()))
     }
 
+    /// The task that runs.
+    pub fn running(&self) -> Actor {
+        Actor::Task(self.0.watch.running.get())
+    }
+
     /// The name of who made a step, and at which site a task's step began.
     pub fn actor_name(&self, who: Actor) -> String {
         match who {
@@ -130,6 +135,16 @@ impl Machine {
                 Some(task) => format!("task {} at {}", task.name, task.site.name()),
                 None => format!("task {id}"),
             },
+        }
+    }
+
+    /// The step at which a task is, or that it is the device.
+    pub fn site_name(&self, who: Actor) -> &'static str {
+        match who {
+            Actor::Device => "the device",
+            Actor::Task(TaskId(id)) => {
+                self.0.tasks.borrow().get(usize::from(id)).map_or("no step", |it| it.site.name())
+            }
         }
     }
 

@@ -90,9 +90,11 @@ impl Fs {
     }
 }
 
-fn suspect(machine: &Machine, broken: Broken, who: &str) {
+/// Tells of a broken rule: who broke it, and at which step or by which request.
+fn suspect(machine: &Machine, broken: Broken, who: &str, at: &str) {
     if let Some((rule, what)) = broken {
-        machine.suspect(FaultKind::Invariant, rule, &format!("{rule}: {what} ({who})"));
+        let key = format!("{rule} at {at}");
+        machine.suspect(FaultKind::Invariant, &key, &format!("{rule}: {what} ({who})"));
     }
 }
 
@@ -103,12 +105,22 @@ fn describe(logged: &Logged) -> String {
     format!("{op} {} of {what} at block {block} of device {device}", logged.id.0)
 }
 
+/// Tells of a rule that a step broke.
+fn suspect_step(machine: &Machine, broken: Broken, who: Actor) {
+    suspect(machine, broken, &machine.actor_name(who), machine.site_name(who));
+}
+
+/// What kind of request it is.
+fn summary(logged: &Logged) -> String {
+    format!("{} of {}", logged.request.op().name(), logged.note.what)
+}
+
 impl Watcher for Checkers {
     fn stepped(&self, machine: &Machine, who: Actor) {
         let Some(fs) = self.fs.upgrade() else { return };
         if let Err(violation) = fs.check_changed() {
             let broken = Some((violation.rule, violation.what));
-            suspect(machine, broken, &machine.actor_name(who));
+            suspect_step(machine, broken, who);
         }
     }
 
@@ -125,7 +137,8 @@ impl Watcher for Checkers {
         };
         if broken.is_some() {
             let who = machine.running_name();
-            suspect(machine, broken, &format!("{}, {who}", describe(logged)));
+            let who = format!("{}, {who}", describe(logged));
+            suspect(machine, broken, &who, &summary(logged));
         }
         ledger.volatile.submitted(logged);
     }
@@ -158,7 +171,7 @@ impl Watcher for Checkers {
         }
         let broken = ownership::stable(&fs, logged);
         if broken.is_some() {
-            suspect(machine, broken, &describe(logged));
+            suspect(machine, broken, &describe(logged), &summary(logged));
         }
     }
 }

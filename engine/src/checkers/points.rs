@@ -1,7 +1,7 @@
 //! Rules that can be asked only where something happens, of who does it (P-1, P-2), and what a
 //! worker acquires for an asynchronous IO (7.5.1: the held set of a token).
 
-use super::suspect;
+use super::suspect_step;
 use crate::fs::Fs;
 use crate::inode::Inode;
 use crate::inode::pages::Page;
@@ -25,7 +25,7 @@ impl Fs {
             let range = Blocks::one(index).bytes().lock_range();
             if !inode.ml.is_held_by_runner(range, Mode::Read) {
                 let what = format!("page {index} of inode {} is added without ML", inode.ino);
-                suspect(machine, Some(("P-1", what)), &machine.running_name());
+                suspect_step(machine, Some(("P-1", what)), machine.running());
             }
         });
     }
@@ -43,7 +43,7 @@ impl Fs {
                 (true, false) => "ML and without RL W",
             };
             let what = format!("page {index} of inode {ino} becomes dirty without {missing}");
-            suspect(machine, Some(("P-2", what)), &machine.running_name());
+            suspect_step(machine, Some(("P-2", what)), machine.running());
         });
     }
 }

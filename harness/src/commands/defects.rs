@@ -171,7 +171,7 @@ fn write(folder: &Path, defect: Defect, finding: &Finding) -> Result<PathBuf, Fa
     for text in wrapped(&format!("{} {} {}", about.change, about.breaks, about.source)) {
         program.comments.push(Comment { place: Place::Head, item: 0, text });
     }
-    let finding = Finding { program, wrong: finding.wrong.clone() };
+    let finding = Finding { program, ..finding.clone() };
     finding.write_as(folder, &format!("{defect}.pf")).map_err(|error| {
         Failure::Input(format!("failed to write to {}: {error}", folder.display()))
     })

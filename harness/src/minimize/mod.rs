@@ -87,6 +87,7 @@ pub fn minimize(
     search.shrink_program(Thoroughness::Explored);
     search.fewest_preemptions();
     search.calm_schedule();
+    search.interrupt_early();
     search.lose_less();
     let (exhausted, executions) = (search.spent(), search.executions);
     let finding = search.best;
@@ -158,7 +159,8 @@ impl Search<'_> {
         let Some(found) = shown.and_then(|shown| shown.with_key(&self.key).cloned()) else {
             return false;
         };
-        self.best = Finding::of(candidate.clone(), &found.wrong);
+        let circumstances = found.circumstances.clone();
+        self.best = Finding { circumstances, ..Finding::of(candidate.clone(), &found.wrong) };
         true
     }
 

@@ -45,6 +45,42 @@ impl Search<'_> {
         }
     }
 
+    /// Each task is interrupted as early as shows the same: where the window opens.
+    pub(super) fn interrupt_early(&mut self) {
+        let mut index = 0;
+        while index < self.moves() {
+            if !self.try_earlier(index) {
+                index += 1;
+            }
+        }
+    }
+
+    /// Gives the last step of a move to the next move of the same task.
+    fn try_earlier(&mut self, index: usize) -> bool {
+        let mut candidate = self.best.program.clone();
+        let Some(schedule) = &mut candidate.schedule else { return false };
+        let (before, after) = schedule.moves.split_at_mut(index + 1);
+        let Some(Move::Run { who, steps }) = before.last_mut().filter(|_| after.len() > 1) else {
+            return false;
+        };
+        let same = after.iter_mut().find_map(|step| match step {
+            Move::Run { who: other, steps } if other == who => Some(steps),
+            _ => None,
+        });
+        let (Some(later), true) = (same, *steps > 1) else { return false };
+        *steps -= 1;
+        *later += 1;
+        let best = self.best.clone();
+        let moves = self.moves();
+        if self.try_schedule(&candidate) {
+            if self.moves() <= moves && self.best.switches() <= best.switches() {
+                return true;
+            }
+            self.best = best;
+        }
+        false
+    }
+
     fn moves(&self) -> usize {
         self.best.program.schedule.as_ref().map_or(0, |schedule| schedule.moves.len())
     }
