@@ -86,6 +86,7 @@ pub fn minimize(
     // What dice miss in a small program, a search does not.
     search.shrink_program(Thoroughness::Explored);
     search.fewest_preemptions();
+    search.reset_machine();
     search.calm_schedule();
     search.interrupt_early();
     search.lose_less();

@@ -1,7 +1,7 @@
 //! What makes a schedule and a crash state simpler: fewest preemptions, fewest moves, least lost.
 
 use super::Search;
-use crate::program::{Move, Schedule};
+use crate::program::{Move, Program, Schedule};
 
 /// Preemptions within which a schedule is searched for.
 const PREEMPTIONS_MAX: u32 = 2;
@@ -42,6 +42,15 @@ impl Search<'_> {
                 self.best = best;
             }
             index += 1;
+        }
+    }
+
+    /// A recorded schedule needs no dice.
+    pub(super) fn reset_machine(&mut self) {
+        let mut candidate = self.best.program.clone();
+        candidate.machine = Program::default().machine;
+        if candidate.machine != self.best.program.machine {
+            self.try_schedule(&candidate);
         }
     }
 
