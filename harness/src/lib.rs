@@ -15,6 +15,7 @@ pub mod commands;
 pub mod conform;
 pub mod cuts;
 pub mod execution;
+pub mod explain;
 pub mod explore;
 pub mod finding;
 pub mod fuzzing;

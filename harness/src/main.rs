@@ -38,6 +38,8 @@ enum Verb {
     Replay(commands::replay::Arguments),
     /// Find the smallest program that shows the same violation as a finding.
     Minimize(commands::minimize::Arguments),
+    /// Tell the story of a finding: who did what, which choice decided, what would be allowed.
+    Explain(commands::explain::Arguments),
     /// Run every schedule of a program within a preemption bound, and judge every crash state.
     Explore(commands::explore::Arguments),
     /// Explore each program of a folder and compare with what it says is reachable.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => commands::run::run(&arguments, json),
         Verb::Replay(arguments) => commands::replay::run(&arguments, json),
         Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
+        Verb::Explain(arguments) => commands::explain::run(&arguments, json),
         Verb::Explore(arguments) => commands::explore::run(&arguments, json),
         Verb::Litmus(arguments) => commands::litmus::run(&arguments, json),
         Verb::Conform(arguments) => commands::conform::run(&arguments, json),

@@ -22,6 +22,7 @@ pub mod io;
 pub mod lock;
 mod machine;
 pub mod medium;
+mod record;
 mod task;
 mod wait;
 mod watch;
@@ -36,6 +37,7 @@ pub use lock::{Guard, LockClass, Mode, Mutex, Range, RangeLock, RwLock};
 pub use machine::{
     Body, Config, End, Fairness, Kind, Machine, Server, Step, StepKind, Stopped, TASKS_MAX, TaskId,
 };
+pub use record::{Happening, Recorded, place_name};
 pub use task::Task;
 pub use wait::WaitQueue;
 pub use watch::{Tally, Watcher};

@@ -574,6 +574,7 @@ impl Machine {
             state.status = Status::Ready;
             state.waiting = None;
             m.ready.set(m.ready.get() | 1 << id.0);
+            self.note_wake(id);
         }
     }
 
@@ -650,6 +651,7 @@ impl Machine {
             return Err(Stopped);
         }
         debug_assert!(matches!(status, Status::Blocked | Status::Idle));
+        self.note_wait(id, status, &waiting);
         {
             let mut tasks = m.tasks.borrow_mut();
             let state = &mut tasks[id.0 as usize];

@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod conform;
 pub mod defects;
+pub mod explain;
 pub mod explore;
 pub mod image;
 pub mod litmus;
