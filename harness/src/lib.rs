@@ -27,6 +27,7 @@ pub mod minimize;
 pub mod program;
 pub mod recovery;
 pub mod replay;
+pub mod report;
 pub mod seen;
 pub mod session;
 pub mod target;

@@ -40,6 +40,8 @@ enum Verb {
     Minimize(commands::minimize::Arguments),
     /// Tell the story of a finding: who did what, which choice decided, what would be allowed.
     Explain(commands::explain::Arguments),
+    /// Write the story of a finding as a page or as a trace.
+    Report(commands::report::Arguments),
     /// Run every schedule of a program within a preemption bound, and judge every crash state.
     Explore(commands::explore::Arguments),
     /// Explore each program of a folder and compare with what it says is reachable.
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Replay(arguments) => commands::replay::run(&arguments, json),
         Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
         Verb::Explain(arguments) => commands::explain::run(&arguments, json),
+        Verb::Report(arguments) => commands::report::run(&arguments, json),
         Verb::Explore(arguments) => commands::explore::run(&arguments, json),
         Verb::Litmus(arguments) => commands::litmus::run(&arguments, json),
         Verb::Conform(arguments) => commands::conform::run(&arguments, json),

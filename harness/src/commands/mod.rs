@@ -12,6 +12,7 @@ pub mod image;
 pub mod litmus;
 pub mod minimize;
 pub mod replay;
+pub mod report;
 pub mod run;
 
 use crate::program::{self, ParseError, Program};

@@ -73,6 +73,7 @@ const RULES: &[(&str, &str)] = &[
     ("I3", "A buffer with IO to do is referenced by the tree."),
     ("I4", "A buffer that nobody refers to has no IO to do and is not in the tree."),
     ("I5", "A freed buffer is never looked at."),
+    ("EBPRIV", "A page belongs to the buffer that names it, and changes hands under its lock."),
     (
         "ownership",
         "Every block has one owner, or is free, or is held until a commit: who writes, \

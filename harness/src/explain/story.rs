@@ -302,6 +302,8 @@ pub struct Likelihood {
     pub points: Vec<Point>,
     /// The choice at which the likelihood rises most, if it rises.
     pub decisive: Option<Decisive>,
+    /// The shortest stretch over which it rises by more than half.
+    pub stretch: Option<(Point, Point)>,
 }
 
 /// A point of the curve.
@@ -456,6 +458,33 @@ impl Explanation {
     /// The operation of a number.
     pub fn operation(&self, number: u16) -> Option<&OperationSeen> {
         self.operations.iter().find(|operation| operation.number == number)
+    }
+}
+
+impl Likelihood {
+    /// A number of violations in percent.
+    pub fn percent(&self, violations: u32) -> u32 {
+        violations * 100 / self.samples.max(1)
+    }
+
+    /// What there is to say where no single choice decides.
+    pub fn without_jump(&self) -> String {
+        match &self.stretch {
+            Some((from, to)) => format!(
+                "No single choice decides. With those between choice {} and choice {} (events {} \
+                 to {}) the likelihood rises from {} % to {} %.",
+                from.kept,
+                to.kept,
+                from.moment,
+                to.moment,
+                self.percent(from.violations),
+                self.percent(to.violations)
+            ),
+            None if self.points.is_empty() => {
+                "No choice of the schedule was made before it went wrong.".to_string()
+            }
+            None => "No choice decides: the likelihood nowhere rises by much.".to_string(),
+        }
     }
 }
 

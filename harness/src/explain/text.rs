@@ -181,7 +181,7 @@ fn holders(story: &Explanation, out: &mut String) {
 }
 
 fn decisive(story: &Explanation, out: &mut String) {
-    let Likelihood { choices, samples, points, decisive } = &story.likelihood;
+    let Likelihood { choices, samples, points, decisive, .. } = &story.likelihood;
     section("The decisive moment", out);
     if points.is_empty() {
         return paragraph("  ", "No choice of the schedule was made before it went wrong.", out);
@@ -212,7 +212,7 @@ fn decisive(story: &Explanation, out: &mut String) {
             }
             paragraph("  ", &text, out);
         }
-        None => paragraph("  ", "No single choice decides: the likelihood nowhere jumps.", out),
+        None => paragraph("  ", &story.likelihood.without_jump(), out),
     }
 }
 

@@ -113,8 +113,9 @@ impl Trials {
             let next = asked.get(kept as usize).or(asked.last());
             Point { kept, moment: next.map_or(0, |choice| choice.moment.0), violations }
         };
-        let points = points.iter().map(point).collect();
-        Likelihood { choices: count, samples: SAMPLES, points, decisive }
+        let points: Vec<Point> = points.iter().map(point).collect();
+        let stretch = stretch(&points);
+        Likelihood { choices: count, samples: SAMPLES, points, decisive, stretch }
     }
 
     fn decisive(&self, asked: &[Asked], low: (u32, u32), high: (u32, u32)) -> Decisive {
@@ -229,4 +230,18 @@ fn steepest(points: &[(u32, u32)]) -> Option<usize> {
     let all = 0..points.len().saturating_sub(1);
     let best = all.rev().max_by_key(rise)?;
     (rise(&best) >= RISE_MIN).then_some(best)
+}
+
+/// The shortest stretch over which the curve rises by more than half, the last of equals.
+fn stretch(points: &[Point]) -> Option<(Point, Point)> {
+    let mut best: Option<(Point, Point)> = None;
+    for (index, high) in points.iter().enumerate() {
+        let rises = |low: &&Point| high.violations >= low.violations + SAMPLES / 2;
+        let Some(low) = points[..index].iter().rev().find(rises) else { continue };
+        let is_shorter = |(from, to): (Point, Point)| high.kept - low.kept <= to.kept - from.kept;
+        if best.is_none_or(is_shorter) {
+            best = Some((*low, *high));
+        }
+    }
+    best
 }
