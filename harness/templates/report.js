@@ -12,10 +12,6 @@
   var zoom = 1;
 
   // Steps by lane and moment, as the table has them: the picture draws them as one path.
-  var lanes = {};
-  document.querySelectorAll("#timeline .lane").forEach(function (lane) {
-    lanes[lane.querySelector(".name").textContent] = lane;
-  });
   var steps = [];
   document.querySelectorAll("#steps tbody tr").forEach(function (row) {
     var cells = row.children;
@@ -29,6 +25,7 @@
     svg.setAttribute("height", height * Math.max(1, Math.min(zoom, 2)));
     svg.setAttribute("preserveAspectRatio", "none");
     if (x !== undefined) box.scrollLeft = (box.scrollLeft + x) * zoom / before - x;
+    follow();
   }
 
   function whole() { show(box.clientWidth / width, 0); }
@@ -54,12 +51,13 @@
   });
   window.addEventListener("pointerup", function () { grabbed = null; });
 
-  var pointer = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  var pointer = document.createElementNS(svg.namespaceURI, "path");
   pointer.setAttribute("class", "pointer");
   svg.appendChild(pointer);
   box.addEventListener("pointermove", function (move) {
     if (grabbed) { box.scrollLeft = grabbed.from + grabbed.x - move.clientX; return; }
     var frame = svg.getBoundingClientRect();
+    if (!frame.width) return;
     var x = (move.clientX - frame.left) * width / frame.width;
     var moment = Math.round((x - left) / event) + first;
     var said = [];
@@ -70,7 +68,7 @@
     var here = move.target.closest && move.target.closest(".lane");
     var near = null;
     steps.forEach(function (step) {
-      if (here && lanes[step.who] !== here) return;
+      if (here && here.dataset.name !== step.who) return;
       if (!near || Math.abs(step.at - moment) < Math.abs(near.at - moment)) near = step;
     });
     if (near && Math.abs(near.at - moment) <= 2) {
@@ -81,6 +79,17 @@
     pointer.setAttribute("d", "M" + at + " 18V" + height);
   });
 
-  // What matters most is at the end.
-  box.scrollLeft = box.scrollWidth;
+  // Names of lanes stay where they can be read; on paper each strip has its own.
+  var names = document.getElementById("names");
+  function follow() {
+    names.setAttribute("transform", "translate(" + box.scrollLeft / zoom + ")");
+  }
+  box.addEventListener("scroll", follow);
+  window.addEventListener("beforeprint", function () { names.removeAttribute("transform"); });
+  window.addEventListener("afterprint", follow);
+
+  // What matters most comes first: the decisive choice, or else the end.
+  var mark = svg.querySelector(".decisive path, .nearest path") || svg.querySelector(".cut path");
+  if (mark) box.scrollLeft = mark.getBBox().x - box.clientWidth / 2;
+  follow();
 })();

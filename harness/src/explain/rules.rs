@@ -113,7 +113,19 @@ fn section(name: &str) -> String {
     // Whole sentences, as many as one likes to read; the page has the rest.
     let ends = text.match_indices(". ").map(|(at, _)| at + 1).chain([text.len()]);
     let end = ends.take_while(|end| *end <= TEXT_MAX).last();
-    text[..end.unwrap_or(text.len())].to_string()
+    plain(&text[..end.unwrap_or(text.len())])
+}
+
+/// A text without the marks of the page: no code, and of links their words.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("](") {
+        out.push_str(before);
+        rest = after.split_once(')').map_or("", |(_, behind)| behind);
+    }
+    out.push_str(rest);
+    out.replace(['`', '['], "")
 }
 
 /// The rules of the engine that a finding breaks.
@@ -174,6 +186,12 @@ mod tests {
             let promise = promise(u16::from(guarantee.id.0));
             assert!(!promise.text.is_empty(), "{}", promise.name);
         }
+    }
+
+    #[test]
+    fn a_text_is_told_without_marks() {
+        let text = "as `invariant` ([checkers](checkers.md)), G-1";
+        assert_eq!(plain(text), "as invariant (checkers), G-1");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Promises that the page fetches nothing, and that it can be read in the dark, on paper and without
 //! scripts.
 
-use super::picture::{self, Picture, fate, hue, request_text};
+use super::picture::{self, fate, hue, request_text};
 use crate::explain::{
     BlockStory, Contents, Explanation, FileStory, MediumBlock, OperationSeen, RequestSeen, Run,
 };
@@ -13,7 +13,8 @@ use askama::Template;
 #[template(path = "report.html")]
 struct Page<'a> {
     story: &'a Explanation,
-    picture: Picture,
+    /// The timeline.
+    picture: String,
     style: &'static str,
     script: &'static str,
 }

@@ -16,6 +16,8 @@ const LEFT: u64 = 84;
 const RIGHT: u64 = 96;
 /// Height of the row of operations.
 const BAR: u64 = 18;
+/// Height of a wait, at the foot of its operation.
+const WAIT: u64 = 6;
 /// Height of the row of steps.
 const TICK: u64 = 10;
 /// Height of one lock or request.
@@ -27,19 +29,11 @@ const REQUEST_ROWS: usize = 10;
 /// Height of the curve.
 const CURVE: u64 = 48;
 /// Height of the scale.
-const SCALE: u64 = 22;
+const SCALE: u64 = 34;
+/// Width of a strip on paper.
+const STRIP: u64 = 900;
 /// Between lanes.
 const GAP: u64 = 10;
-
-/// A picture and its measures.
-pub struct Picture {
-    /// The SVG element.
-    pub svg: String,
-    /// Its width.
-    pub width: u64,
-    /// Its height.
-    pub height: u64,
-}
 
 /// A lane as it is drawn.
 struct Row {
@@ -59,7 +53,7 @@ struct Drawing<'a> {
 }
 
 /// The picture of an explanation.
-pub fn picture(story: &Explanation) -> Picture {
+pub fn picture(story: &Explanation) -> String {
     let first = if story.failure <= story.tasks_start { 0 } else { story.tasks_start };
     let mut drawing = Drawing {
         story,
@@ -81,7 +75,20 @@ pub fn picture(story: &Explanation) -> Picture {
          data-event=\"{EVENT}\" data-first=\"{first}\">{}</svg>",
         drawing.out
     );
-    Picture { svg, width, height }
+    strips(width, height, &mut svg);
+    svg
+}
+
+/// The same once more for paper, in strips below each other.
+fn strips(width: u64, height: u64, svg: &mut String) {
+    for left in (0..width.saturating_sub(LEFT).max(1)).step_by(STRIP as usize) {
+        let wide = LEFT + STRIP;
+        let _ = write!(
+            svg,
+            "<svg class=\"strip\" aria-hidden=\"true\" viewBox=\"{left} 0 {wide} {height}\">\
+             <use href=\"#drawing\"/><use href=\"#names\" x=\"{left}\"/></svg>"
+        );
+    }
 }
 
 impl Drawing<'_> {
@@ -187,19 +194,17 @@ impl Drawing<'_> {
             "<defs><pattern id=\"wait\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
              patternTransform=\"rotate(45)\"><path class=\"hatch\" d=\"M0 0v6\"/></pattern></defs>",
         );
-        self.scale(width, bottom);
+        self.out.push_str("<g id=\"drawing\">");
+        self.scale(bottom);
         for index in 0..self.rows.len() {
-            let (lane, top, height) =
-                (self.rows[index].lane, self.rows[index].top, self.rows[index].height);
+            let Row { lane, top, height, .. } = self.rows[index];
             let is_disk = lane + 1 == self.story.lanes.len();
             let name = escape(self.story.lane_name(lane));
             let inner = width - 4;
             let _ = write!(
                 self.out,
-                "<g class=\"lane\" data-lane=\"{lane}\"><rect class=\"bed\" x=\"2\" y=\"{top}\" \
-                 width=\"{inner}\" height=\"{height}\" rx=\"4\"/><text class=\"name\" x=\"10\" \
-                 y=\"{}\">{name}</text>",
-                top + 13
+                "<g class=\"lane\" data-name=\"{name}\"><rect class=\"bed\" x=\"2\" y=\"{top}\" \
+                 width=\"{inner}\" height=\"{height}\" rx=\"4\"/>"
             );
             if is_disk {
                 self.requests(top);
@@ -214,9 +219,30 @@ impl Drawing<'_> {
         self.switches();
         self.marks(bottom);
         self.curve(bottom + GAP);
+        self.out.push_str("</g>");
+        self.names(bottom);
     }
 
-    fn scale(&mut self, width: u64, bottom: u64) {
+    /// The names of lanes, which stay in sight.
+    fn names(&mut self, bottom: u64) {
+        let (wide, high) = (LEFT - 8, bottom + CURVE + GAP);
+        let _ = write!(
+            self.out,
+            "<g id=\"names\"><rect class=\"column\" width=\"{wide}\" height=\"{high}\"/>\
+             <text class=\"name\" x=\"10\" y=\"12\">event</text>"
+        );
+        for row in &self.rows {
+            let (name, y) = (escape(self.story.lane_name(row.lane)), row.top + 13);
+            let _ = write!(self.out, "<text class=\"name\" x=\"10\" y=\"{y}\">{name}</text>");
+        }
+        if !self.story.likelihood.points.is_empty() {
+            let y = bottom + GAP + 13;
+            let _ = write!(self.out, "<text class=\"name\" x=\"10\" y=\"{y}\">likelihood</text>");
+        }
+        self.out.push_str("</g>");
+    }
+
+    fn scale(&mut self, bottom: u64) {
         let span = self.last - self.first;
         let stride = [5, 10, 20, 25, 50, 100, 200, 500, 1000, 5000];
         let stride = stride.into_iter().find(|it| span / it <= 24).unwrap_or(10_000);
@@ -225,10 +251,10 @@ impl Drawing<'_> {
         while moment <= self.last {
             let x = self.x(moment);
             let _ = write!(self.out, "<path d=\"M{x} {SCALE}V{bottom}\"/>");
-            let _ = write!(self.out, "<text x=\"{x}\" y=\"14\">{moment}</text>");
+            let _ = write!(self.out, "<text x=\"{x}\" y=\"12\">{moment}</text>");
             moment += stride;
         }
-        let _ = write!(self.out, "<text x=\"{}\" y=\"14\">event</text></g>", width.min(40));
+        self.out.push_str("</g>");
     }
 
     fn operations(&mut self, lane: usize, top: u64) {
@@ -284,8 +310,8 @@ impl Drawing<'_> {
                 self.out,
                 "<rect class=\"wait\" x=\"{x}\" y=\"{}\" width=\"{wide}\" height=\"{}\">\
                  <title>waits for {} from event {} {end}, {}</title></rect>",
-                top + 1,
-                BAR - 3,
+                top + BAR - 8,
+                WAIT,
                 escape(&wait.name()),
                 wait.from,
                 escape(&wait.place)
@@ -403,9 +429,9 @@ impl Drawing<'_> {
             self.out,
             "<g class=\"mark {class}\"><title>{words}</title><path d=\"M{x} {}V{bottom}\"/>\
              <text x=\"{}\" y=\"{}\">{label}</text></g>",
-            SCALE - 4,
-            x + 4,
-            SCALE + 9
+            SCALE - 16,
+            x + 3,
+            SCALE - 8
         );
     }
 
@@ -430,10 +456,9 @@ impl Drawing<'_> {
         }
         let _ = write!(
             self.out,
-            "<g class=\"curve\"><text class=\"name\" x=\"10\" y=\"{}\">likelihood</text>\
+            "<g class=\"curve\">\
              <path class=\"grid\" d=\"M{LEFT} {top}H{right}M{LEFT} {low}H{right}\"/>\
              <path d=\"{path}\"/>{dots}</g>",
-            top + 13,
             right = self.x(self.last),
             low = top + CURVE
         );
