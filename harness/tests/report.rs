@@ -100,6 +100,18 @@ fn pages_of_every_family_say_what_matters() {
     }
 }
 
+/// Those that docs/reading-a-finding.md shows: one of each family.
+#[test]
+fn committed_pages_are_pages() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/findings");
+    for (family, _) in FAMILIES {
+        let page = fs::read_to_string(folder.join(format!("{family}.html"))).expect("it is there");
+        well_formed(&page);
+        self_contained(&page);
+        assert!(page.len() < 150_000 && page.contains(&format!("({family}; ")), "{family}");
+    }
+}
+
 #[test]
 fn words_of_programs_are_escaped() {
     let mut story = explained("mkwrite-takes-iolock");

@@ -81,8 +81,9 @@ pub fn picture(story: &Explanation) -> String {
 
 /// The same once more for paper, in strips below each other.
 fn strips(width: u64, height: u64, svg: &mut String) {
-    for left in (0..width.saturating_sub(LEFT).max(1)).step_by(STRIP as usize) {
-        let wide = LEFT + STRIP;
+    let drawn = width - LEFT - RIGHT;
+    for left in (0..drawn).step_by(STRIP as usize) {
+        let wide = LEFT + STRIP + RIGHT;
         let _ = write!(
             svg,
             "<svg class=\"strip\" aria-hidden=\"true\" viewBox=\"{left} 0 {wide} {height}\">\
