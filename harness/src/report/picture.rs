@@ -105,7 +105,7 @@ impl Drawing<'_> {
             }
             let deep = locks.iter().map(|(_, row)| row + 1).max().unwrap_or(0) as u64;
             let height = match is_disk {
-                true => THIN * self.request_rows().min(REQUEST_ROWS).max(2) as u64 + TICK,
+                true => THIN * self.request_rows().clamp(2, REQUEST_ROWS) as u64 + TICK,
                 false => BAR + TICK + deep * THIN,
             };
             self.rows.push(Row { lane, top, height, locks });
