@@ -99,7 +99,8 @@ impl Machine {
         self.forget_record();
     }
 
-    /// What happened in this execution, in order: nothing, unless it was to be [kept](Self::record).
+    /// What happened in this execution, in order: nothing, unless it was to be
+    /// [kept](Self::record).
     pub fn recorded(&self) -> Ref<'_, Vec<Recorded>> {
         self.0.watch.record.happened.borrow()
     }

@@ -1,4 +1,5 @@
-//! What the model holds, for reports: the calls with their intervals, and the states that it allows.
+//! What the model holds, for reports: the calls with their intervals, and the states that it
+//! allows.
 //!
 //! *Promises*: answers are those that the judge compares with, in a form that can be shown; asking
 //! changes no verdict. *Must never know*: what a target showed.

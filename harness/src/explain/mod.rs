@@ -1,8 +1,8 @@
 //! Explaining a finding: what happened, who held what, which choice decided, what the medium kept,
 //! what is nearest and right, and which promise was broken.
 //!
-//! Promises an [`Explanation`] that is a function of the finding alone: no clock, no chance. What it
-//! needs is executed again, with a record of locks and requests ([`machine::Machine::record`]).
+//! Promises an [`Explanation`] that is a function of the finding alone: no clock, no chance. What
+//! it needs is executed again, with a record of locks and requests ([`machine::Machine::record`]).
 //!
 //! It must never know how an explanation is shown: [`crate::report`] and [`text`] know only the
 //! data.

@@ -1,6 +1,7 @@
 //! What happened when, and in whose lane: operations, steps, requests, locks, waits.
 //!
-//! Promises the order of the machine's events, up to the failure. It must never know what was wrong.
+//! Promises the order of the machine's events, up to the failure. It must never know what was
+//! wrong.
 
 use super::story::{
     Fate, Lane, LaneKind, LockSeen, OperationSeen, RequestSeen, StepSeen, WaitSeen,

@@ -38,7 +38,10 @@ fn track(story: &Explanation, lane: usize) -> (u32, usize) {
 }
 
 fn names(story: &Explanation) -> Vec<Value> {
-    let process = |pid: u32, name: &str| json!({ "ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": { "name": name } });
+    let process = |pid: u32, name: &str| {
+        let args = json!({ "name": name });
+        json!({ "ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": args })
+    };
     let mut events = vec![process(TASKS, "tasks and workers"), process(DISK, "disk")];
     for (lane, about) in story.lanes.iter().enumerate() {
         let (pid, tid) = track(story, lane);

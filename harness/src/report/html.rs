@@ -1,7 +1,7 @@
 //! The page: one file that needs nothing else, from the template `templates/report.html`.
 //!
-//! Promises that the page fetches nothing, and that it can be read in the dark, on paper and without
-//! scripts.
+//! Promises that the page fetches nothing, and that it can be read in the dark, on paper and
+//! without scripts.
 
 use super::picture::{self, fate, hue, request_text};
 use crate::explain::{

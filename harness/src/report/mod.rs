@@ -1,8 +1,8 @@
 //! Reports for people and programs: a page of HTML, a trace for Perfetto, JUnit and SARIF.
 //!
 //! Promises output that is a function of its input: no clock, no network, nothing random. The page
-//! and the trace know only an [`Explanation`](crate::explain::Explanation); JUnit and SARIF only the
-//! [`Outcome`]s of files.
+//! and the trace know only an [`Explanation`](crate::explain::Explanation); JUnit and SARIF only
+//! the [`Outcome`]s of files.
 //!
 //! It must never know how anything was found out.
 
