@@ -1,7 +1,7 @@
 //! The executed steps of the last execution, one column for each task, the disk last.
 
 use crate::session::Session;
-use machine::{Access, Actor, Machine, Moment, Step, StepKind};
+use machine::{Access, Actor, Event, Machine, Moment, Step, StepKind};
 
 /// Columns are this wide.
 const WIDTH: usize = 26;
@@ -58,7 +58,8 @@ pub fn lines(session: &Session, window: Window) -> Vec<String> {
     lines
 }
 
-fn text(step: &Step, machine: &Machine) -> String {
+/// A step in words.
+pub(crate) fn text(step: &Step, machine: &Machine) -> String {
     match (step.actor, step.what) {
         (_, StepKind::Complete(id)) => {
             let disk = machine.disk();
@@ -66,17 +67,20 @@ fn text(step: &Step, machine: &Machine) -> String {
             format!("done #{} {what}", id.0)
         }
         (Actor::Device, StepKind::Event(event)) => event.site.name().to_string(),
-        (Actor::Task(_), StepKind::Event(event)) => {
-            let object = event.object;
-            let lock = match event.access {
-                Access::Acquire => machine.lock_name(object.kind),
-                _ => None,
-            };
-            let what = lock.map_or(event.site.name().to_string(), |lock| format!("+{lock}"));
-            match object.b {
-                u64::MAX => format!("{what} {}", object.a),
-                _ => format!("{what} {}:{}", object.a, object.b),
-            }
-        }
+        (Actor::Task(_), StepKind::Event(event)) => event_text(&event, machine),
+    }
+}
+
+/// What a task does, in words.
+pub(crate) fn event_text(event: &Event, machine: &Machine) -> String {
+    let object = event.object;
+    let lock = match event.access {
+        Access::Acquire => machine.lock_name(object.kind),
+        _ => None,
+    };
+    let what = lock.map_or(event.site.name().to_string(), |lock| format!("+{lock}"));
+    match object.b {
+        u64::MAX => format!("{what} {}", object.a),
+        _ => format!("{what} {}:{}", object.a, object.b),
     }
 }

@@ -38,6 +38,10 @@ enum Verb {
     Replay(commands::replay::Arguments),
     /// Find the smallest program that shows the same violation as a finding.
     Minimize(commands::minimize::Arguments),
+    /// Tell the story of a finding: who did what, which choice decided, what would be allowed.
+    Explain(commands::explain::Arguments),
+    /// Write the story of a finding as a page or as a trace.
+    Report(commands::report::Arguments),
     /// Run every schedule of a program within a preemption bound, and judge every crash state.
     Explore(commands::explore::Arguments),
     /// List the findings of a folder: how often, and when they were seen.
@@ -65,6 +69,8 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => commands::run::run(&arguments, json),
         Verb::Replay(arguments) => commands::replay::run(&arguments, json),
         Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
+        Verb::Explain(arguments) => commands::explain::run(&arguments, json),
+        Verb::Report(arguments) => commands::report::run(&arguments, json),
         Verb::Explore(arguments) => commands::explore::run(&arguments, json),
         Verb::Findings(arguments) => commands::findings::run(&arguments, json),
         Verb::Litmus(arguments) => commands::litmus::run(&arguments, json),

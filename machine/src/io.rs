@@ -6,6 +6,7 @@ use crate::event::{Access, Object, Site};
 use crate::footprint::{self, Entry, Touch};
 use crate::lock::LockClass;
 use crate::machine::{Machine, Server, Status, Stopped, TaskId, Waiting};
+use crate::record::Happening;
 use crate::task::Task;
 use smallvec::SmallVec;
 use std::panic::Location;
@@ -214,6 +215,7 @@ impl Task {
         let id = machine.disk_mut().submit(moment, request, note);
         footprint::note(Entry::Submitted(id));
         machine.0.bios.borrow_mut().set(id, pending);
+        machine.happened(|| Happening::Submitted { task: self.id(), request: id });
         machine.look_at_submission(id);
         Ok(id)
     }

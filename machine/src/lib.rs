@@ -22,7 +22,9 @@ pub mod io;
 pub mod lock;
 mod machine;
 pub mod medium;
+mod record;
 mod task;
+mod trace;
 mod wait;
 mod watch;
 
@@ -34,9 +36,10 @@ pub use fault::{Fault, FaultKind};
 pub use io::{Bio, IOWAIT};
 pub use lock::{Guard, LockClass, Mode, Mutex, Range, RangeLock, RwLock};
 pub use machine::{
-    Body, Config, End, Fairness, Kind, Machine, Preemption, Server, Step, StepKind, Stopped,
-    TASKS_MAX, TaskId,
+    Body, Config, End, Fairness, Kind, Machine, Server, Stopped, TASKS_MAX, TaskId,
 };
+pub use record::{Happening, Recorded, place_name};
 pub use task::Task;
+pub use trace::{Preemption, Step, StepKind};
 pub use wait::WaitQueue;
 pub use watch::{Tally, Watcher};

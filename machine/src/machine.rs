@@ -11,12 +11,13 @@ use crate::choice::{
     Actor, COMPLETE, Candidate, Choice, Chooser, DEVICE_NAME, RUN, Ready, STOP, name_hash,
 };
 use crate::disk::{Disk, Moment, RequestId};
-use crate::event::{Access, Event, Object, Site};
+use crate::event::{Access, Event, Site};
 use crate::fault::{Fault, FaultKind, capture};
 use crate::fibre::{Fibre, Handle, Pause, Resume};
 use crate::footprint::{self, Entry, Touch};
 use crate::io::Bios;
 use crate::lock::lockdep::{Held, Lockdep, Token};
+use crate::trace::{Preemption, Step, StepKind};
 use crate::task::Task;
 use crate::watch::Watch;
 use smallvec::SmallVec;
@@ -88,37 +89,6 @@ impl Default for Config {
         let (retries_max, bypasses_max) = (64, 256);
         Config { steps_max: 100_000, retries_max, bypasses_max, fairness: Fairness::Fifo }
     }
-}
-
-/// A task that was ready, when another one went on.
-#[derive(Clone, Copy, Debug)]
-pub struct Preemption {
-    /// The last moment before.
-    pub moment: Moment,
-    /// Who had to wait.
-    pub task: TaskId,
-    /// The step that it was about to make.
-    pub event: Event,
-}
-
-/// One executed step, for traces, hashes and coverage of interleavings.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// When.
-    pub moment: Moment,
-    /// Who.
-    pub actor: Actor,
-    /// What.
-    pub what: StepKind,
-}
-
-/// What a step did.
-#[derive(Clone, Copy, Debug)]
-pub enum StepKind {
-    /// A task passed a site.
-    Event(Event),
-    /// The device completed a request.
-    Complete(RequestId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,8 +169,8 @@ pub(crate) struct Inner {
     watches: Cell<bool>,
     candidates: RefCell<Vec<Candidate>>,
     choices: RefCell<Vec<Choice>>,
-    trace: RefCell<Vec<Step>>,
-    preemptions: RefCell<Vec<Preemption>>,
+    pub(crate) trace: RefCell<Vec<Step>>,
+    pub(crate) preemptions: RefCell<Vec<Preemption>>,
     disk: RefCell<Disk>,
 }
 
@@ -305,16 +275,6 @@ impl Machine {
     /// The recorded decisions so far.
     pub fn choices(&self) -> Ref<'_, Vec<Choice>> {
         self.0.choices.borrow()
-    }
-
-    /// The preemptions so far.
-    pub fn preemptions(&self) -> Ref<'_, Vec<Preemption>> {
-        self.0.preemptions.borrow()
-    }
-
-    /// The executed steps so far.
-    pub fn trace(&self) -> Ref<'_, Vec<Step>> {
-        self.0.trace.borrow()
     }
 
     /// What the machine found so far.
@@ -557,12 +517,6 @@ impl Machine {
         }
     }
 
-    fn note_preemption(&self, current: &Candidate) {
-        let (Actor::Task(task), Some(event)) = (current.actor, current.event) else { return };
-        let moment = Moment(self.0.moment.get());
-        self.0.preemptions.borrow_mut().push(Preemption { moment, task, event });
-    }
-
     /// Lets the device complete one request of those in flight.
     fn complete_one(&self) {
         let disk = self.disk();
@@ -602,6 +556,7 @@ impl Machine {
             state.status = Status::Ready;
             state.waiting = None;
             m.ready.set(m.ready.get() | 1 << id.0);
+            self.note_wake(id);
         }
     }
 
@@ -680,6 +635,7 @@ impl Machine {
             return Err(Stopped);
         }
         debug_assert!(matches!(status, Status::Blocked | Status::Idle));
+        self.note_wait(id, status, &waiting);
         {
             let mut tasks = m.tasks.borrow_mut();
             let state = &mut tasks[id.0 as usize];
@@ -703,26 +659,5 @@ impl Machine {
         let id = self.0.locks.get();
         self.0.locks.set(id + 1);
         id
-    }
-
-    /// A hash of the executed steps: equal if and only if two executions did the same. Names of
-    /// sites, objects and requests enter it; no address does.
-    pub fn trace_hash(&self) -> u64 {
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        let mut mix = |value: u64| {
-            hash = (hash ^ value).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
-        };
-        for step in self.0.trace.borrow().iter() {
-            match step.what {
-                StepKind::Event(Event { site, object: Object { kind, a, b }, .. }) => {
-                    let Actor::Task(TaskId(task)) = step.actor else { continue };
-                    mix(u64::from(site.hash()) << 32 | u64::from(kind) << 8 | u64::from(task));
-                    mix(a);
-                    mix(b);
-                }
-                StepKind::Complete(RequestId(id)) => mix(u64::from(id) << 8 | 0xff),
-            }
-        }
-        hash
     }
 }

@@ -15,6 +15,7 @@ use crate::event::Site;
 use crate::fault::{Fault, FaultKind};
 use crate::footprint;
 use crate::machine::{Machine, TaskId};
+use crate::record::Record;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -63,6 +64,7 @@ pub(crate) struct Watch {
     /// The task that runs.
     pub running: Cell<TaskId>,
     suspicion: RefCell<Option<Fault>>,
+    pub record: Record,
 }
 
 impl Default for Watch {
@@ -74,6 +76,7 @@ impl Default for Watch {
             seen: Cell::new(0),
             running: Cell::new(TaskId(0)),
             suspicion: RefCell::default(),
+            record: Record::default(),
         }
     }
 }
@@ -151,6 +154,7 @@ impl Machine {
     pub(crate) fn forget_watch(&self) {
         self.watch(None);
         self.0.watch.suspicion.borrow_mut().take();
+        self.forget_record();
     }
 
     /// A step of a task begins.

@@ -16,7 +16,9 @@
 //! | `history`, `version`, `query` | the states that may be |
 //! | `model`, `attach`, `settle`, `floor` | events: invocation, return, durability |
 //! | `nodes` | bare nodes: a small model of their own |
+//! | `account` | what the model holds, for reports |
 //! | `results`, `holes`, `errors`, `direct`, `judge`, `explain` | the checks |
+mod account;
 mod attach;
 mod call;
 pub mod content;
@@ -41,6 +43,7 @@ mod version;
 mod view;
 mod violation;
 
+pub use account::{Allowed, Bytes, CallSeen, Named, State, When};
 pub use call::{CallId, Moment};
 pub use floor::{DeviceError, DeviceErrorPlace};
 pub use guarantee::{GUARANTEES, Guarantee, GuaranteeId, Tier, guarantee};

@@ -6,12 +6,14 @@
 pub mod bench;
 pub mod conform;
 pub mod defects;
+pub mod explain;
 pub mod explore;
 pub mod findings;
 pub mod image;
 pub mod litmus;
 pub mod minimize;
 pub mod replay;
+pub mod report;
 pub mod run;
 
 use crate::program::{self, ParseError, Program};

@@ -1,12 +1,14 @@
 //! `powerfail replay`: program files as they say.
 
+use super::report::Outputs;
 use super::{Exit, Failure, print_json, program_files, read_program, say};
 use crate::lanes::{self, Window};
 use crate::replay::{self, Replayed};
+use crate::report::Outcome;
 use crate::session::Session;
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which files are replayed.
 #[derive(Args, Debug)]
@@ -17,6 +19,8 @@ pub struct Arguments {
     /// Print the executed steps, one lane for each task.
     #[arg(long)]
     trace: bool,
+    #[command(flatten)]
+    outputs: Outputs,
 }
 
 #[derive(Serialize)]
@@ -41,6 +45,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     }
     let mut session = Session::default();
     let mut rows = Vec::new();
+    let mut outcomes = Vec::new();
     for file in files {
         let program = read_program(&file)?;
         let replayed = replay::replay(&mut session, &program)
@@ -51,8 +56,10 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
                 lanes::lines(&session, Window::All).iter().for_each(|line| say(line));
             }
         }
+        outcomes.push(outcome(&file, &replayed));
         rows.push(row(file, &replayed));
     }
+    arguments.outputs.write("replay", &outcomes)?;
     if json {
         print_json(&rows);
     }
@@ -72,7 +79,19 @@ fn row(file: PathBuf, replayed: &Replayed) -> Row {
     }
 }
 
-fn print_text(file: &std::path::Path, replayed: &Replayed) {
+fn outcome(file: &Path, replayed: &Replayed) -> Outcome {
+    let Replayed { wrong, expected, found, as_expected, .. } = replayed;
+    Outcome {
+        file: file.to_owned(),
+        as_expected: *as_expected,
+        expected: expected.clone(),
+        found: found.clone(),
+        wrong: wrong.as_ref().map(|wrong| (wrong.kind.clone(), wrong.guarantee)),
+        message: wrong.as_ref().map(|wrong| wrong.message.clone()),
+    }
+}
+
+fn print_text(file: &Path, replayed: &Replayed) {
     let verdict = if replayed.as_expected { "as expected" } else { "NOT as expected" };
     say(&format!("{}: {verdict}: {}", file.display(), replayed.found));
     if !replayed.as_expected {

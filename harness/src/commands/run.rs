@@ -1,9 +1,11 @@
 //! `powerfail run`: a campaign.
 
+use super::report::Outputs;
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Kept, Options, Report, Stats};
 use crate::cuts::Plan;
 use crate::program::Setting;
+use crate::report::Outcome;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -38,6 +40,8 @@ pub struct Arguments {
     /// Execute only: no power cuts.
     #[arg(long)]
     no_cuts: bool,
+    #[command(flatten)]
+    outputs: Outputs,
 }
 
 #[derive(Serialize)]
@@ -89,6 +93,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     {
         return Err(Failure::Input(refusal.clone()));
     }
+    arguments.outputs.write("run", &outcomes(&report))?;
     match json {
         true => print_json(&document(&options, &report)),
         false => print_text(&report),
@@ -172,6 +177,22 @@ fn document(options: &Options, report: &Report) -> Document {
         interrupted: report.interrupted,
         findings: report.findings.iter().map(row).collect(),
     }
+}
+
+/// Each finding, which nobody expects.
+fn outcomes(report: &Report) -> Vec<Outcome> {
+    let outcome = |kept: &Kept| {
+        let wrong = &kept.finding.wrong;
+        Outcome {
+            file: kept.file.clone().unwrap_or_else(|| kept.finding.file_name().into()),
+            as_expected: false,
+            expected: "no violation".to_string(),
+            found: kept.signature.clone(),
+            wrong: Some((wrong.kind.clone(), wrong.guarantee)),
+            message: Some(wrong.message.clone()),
+        }
+    };
+    report.findings.iter().map(outcome).collect()
 }
 
 fn print_text(report: &Report) {

@@ -7,6 +7,7 @@ use crate::event::{Access, Event, Object, Site};
 use crate::fault::{Fault, FaultKind};
 use crate::footprint::{self, Touch};
 use crate::machine::{Fairness, Machine, Server, Status, Stopped, TaskId, Waiting};
+use crate::record::Happening;
 use crate::task::Task;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -269,6 +270,9 @@ impl Core {
             place,
         };
         self.machine.0.tasks.borrow_mut()[task.0 as usize].held.push(held);
+        let (class, instance) = (self.class.name(), self.instance);
+        let took = || Happening::Took { task, hold, class, instance, range, mode, place };
+        self.machine.happened(took);
     }
 
     /// Counts whom a grant passes: those who asked before and want what it takes (races.md
@@ -305,6 +309,14 @@ impl Core {
             ),
             details: crate::deadlock::lanes(&self.machine),
             key: format!("livelock bypassed {class}"),
+        });
+    }
+
+    /// For reports: what a holder holds has become less.
+    fn note_change(&self, hold: u32) {
+        self.machine.happened(|| {
+            let Grant { range, mode, .. } = self.granted.borrow()[self.find(hold)];
+            Happening::Changed { hold, range, mode }
         });
     }
 
@@ -456,6 +468,7 @@ impl Guard {
         let index = self.core.find(self.hold);
         self.core.granted.borrow_mut()[index].range = range;
         self.range = range;
+        self.core.note_change(self.hold);
         self.core.grant_waiters();
     }
 
@@ -464,6 +477,7 @@ impl Guard {
         self.core.touch(Mode::Write);
         let index = self.core.find(self.hold);
         self.core.granted.borrow_mut()[index].mode = Mode::Read;
+        self.core.note_change(self.hold);
         self.core.grant_waiters();
     }
 
@@ -479,6 +493,7 @@ impl Guard {
             self.core.machine.0.tokens.borrow_mut().push(Token { held, server });
         }
         self.core.granted.borrow_mut()[index].holder = Holder::Token;
+        self.core.machine.happened(|| Happening::Handed { hold: self.hold });
         if self.core.is_awaited_by_passers() {
             self.core.grant_waiters();
         }
@@ -494,6 +509,7 @@ impl Drop for Guard {
         if self.core.epoch != self.core.machine.epoch() {
             return; // The execution that took it is over.
         }
+        self.core.machine.happened(|| Happening::Gave { hold: self.hold });
         match grant.holder {
             Holder::Task(task) => {
                 self.core.machine.forget_held(task, self.hold);
