@@ -36,12 +36,16 @@ enum Verb {
     Run(commands::run::Arguments),
     /// Run program files as they say and compare with what they expect.
     Replay(commands::replay::Arguments),
+    /// Replay the regression corpus, with the defects of each file and without.
+    Regress(commands::regress::Arguments),
     /// Find the smallest program that shows the same violation as a finding.
     Minimize(commands::minimize::Arguments),
     /// Run every schedule of a program within a preemption bound, and judge every crash state.
     Explore(commands::explore::Arguments),
     /// Explore each program of a folder and compare with what it says is reachable.
     Litmus(commands::litmus::Arguments),
+    /// Find the fewest programs of a corpus folder that cover what all of it covers.
+    Prune(commands::prune::Arguments),
     /// Run programs on a directory of a mounted file system and compare with the oracle.
     Conform(commands::conform::Arguments),
     /// Switch on each historical defect and see whether it is found.
@@ -62,9 +66,11 @@ fn main() -> ExitCode {
     let result = match line.verb {
         Verb::Run(arguments) => commands::run::run(&arguments, json),
         Verb::Replay(arguments) => commands::replay::run(&arguments, json),
+        Verb::Regress(arguments) => commands::regress::run(&arguments, json),
         Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
         Verb::Explore(arguments) => commands::explore::run(&arguments, json),
         Verb::Litmus(arguments) => commands::litmus::run(&arguments, json),
+        Verb::Prune(arguments) => commands::prune::run(&arguments, json),
         Verb::Conform(arguments) => commands::conform::run(&arguments, json),
         Verb::Defects(arguments) => commands::defects::run(&arguments, json),
         Verb::Mkfs(arguments) => commands::image::mkfs(&arguments, json),

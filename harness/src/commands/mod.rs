@@ -10,6 +10,8 @@ pub mod explore;
 pub mod image;
 pub mod litmus;
 pub mod minimize;
+pub mod prune;
+pub mod regress;
 pub mod replay;
 pub mod run;
 
