@@ -1,5 +1,8 @@
 //! The shards of an exploration together are the exploration: each unit of schedules is executed by
 //! exactly one of them, and what one search finds, one of the shards finds.
+//!
+//! The programs here are such that no state is in two units; then the shards execute as many
+//! schedules as the search that is not split. Where some are, they execute more.
 
 use harness::explore::{self, Bounds, Surveyed};
 use harness::program::{self, Program};

@@ -36,13 +36,13 @@
 //! the front, or, at a node that was given up, by the node that was searched instead.
 //!
 //! **Shards.** A search can be split among processes that know nothing of each other. All of them
-//! walk the trunk of the tree, which is what comes before any preemption, in the same order, and
-//! number its *units*: the nodes right behind a first preemption, each with everything below it,
-//! and the executions that end in the trunk. Each unit is of one shard ([`Shard::owns`]); at those
-//! of others an execution is given up. What was visited in the trunk is known to all; what was
-//! visited inside of a unit is forgotten at its end, so that what is searched in a unit does not
-//! depend on who searches which others. The price is that a state that two units can come to is
-//! searched in both.
+//! walk the trunk of the tree, where fewer than half of the preemptions are spent (rounded up), in
+//! the same order, and number its *units*: the nodes right behind the preemption that leads out of
+//! it, each with everything below, and the executions that end in the trunk. Each unit is of one
+//! shard ([`Shard::owns`]); at those of others an execution is given up. What was visited in the
+//! trunk is known to all; what was visited inside of a unit is forgotten at its end, so that what
+//! is searched in a unit does not depend on who searches which others. The price is that a state
+//! that two units can come to is searched in both.
 
 use super::order::{Footprint, Order};
 use super::shard::Shard;
@@ -290,7 +290,8 @@ impl Reduced {
         }
         visits.retain(|known| !visit.covers(known));
         visits.push(visit);
-        if self.unit.is_none() && self.left < self.bound && !self.enter_unit() {
+        let is_trunk = self.left == self.bound || self.left > self.bound / 2;
+        if self.unit.is_none() && !is_trunk && !self.enter_unit() {
             return false;
         }
         self.states += 1;
