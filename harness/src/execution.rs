@@ -63,6 +63,8 @@ pub struct Executed {
     pub results_hash: u64,
     /// Whether the chooser ended it before its end: nothing can be said of it.
     pub cut_short: bool,
+    /// Whether another shard of the search judges it.
+    pub is_declined: bool,
     /// Which of the machine's recorded choices were the chooser's: those of the tasks.
     pub chosen: std::ops::Range<usize>,
 }
@@ -208,6 +210,7 @@ impl Executor {
             spent = self.run_tasks(&shared, spent);
             executed.chosen = first..self.machine.choices().len();
             let stopped = self.machine.is_stopped();
+            executed.is_declined = spent.declines();
             executed.cut_short =
                 stopped && shared.wrong.borrow().is_none() && self.machine.faults().is_empty();
             if manner.unmount && !stopped {

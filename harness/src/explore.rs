@@ -9,7 +9,7 @@ use crate::finding::Finding;
 use crate::program::Program;
 use crate::session::{Session, Shown};
 use machine::Chooser;
-use machine::choosers::{Exhaustive, Reduced};
+use machine::choosers::{Exhaustive, Reduced, Shard};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,9 @@ pub struct Bounds {
     pub schedules: u64,
     /// Schedules that are executed after the first violation, to find one with fewer switches.
     pub shorten: u64,
+    /// Which part of the schedules; `None` is all, in one search. The parts together are all, too,
+    /// but as they know nothing of each other they take more executions.
+    pub shard: Option<Shard>,
 }
 
 /// What an exploration came to.
@@ -35,7 +38,8 @@ pub struct Explored {
     /// What was judged.
     pub totals: Totals,
     /// Whether the verdict is proven: every schedule within the bound was executed, or with fewer
-    /// preemptions than the violation has, and every crash state of each judged.
+    /// preemptions than the violation has, and every crash state of each judged. Of a shard, that
+    /// is said of its schedules only.
     pub exhausted: bool,
     /// The fewest preemptions that reach a violation.
     pub pmin: Option<u32>,
@@ -72,13 +76,14 @@ pub struct Surveyed {
 
 /// A chooser that enumerates schedules.
 trait Search: Chooser + Sized + 'static {
-    fn new(bound: u32) -> Self;
+    fn new(bound: u32, shard: Option<Shard>) -> Self;
     fn advance(&mut self) -> bool;
     fn unsteady(&self) -> bool;
 }
 
 impl Search for Exhaustive {
-    fn new(bound: u32) -> Self {
+    fn new(bound: u32, shard: Option<Shard>) -> Self {
+        assert!(shard.is_none(), "plain enumeration is not split");
         Exhaustive::new(bound)
     }
 
@@ -92,8 +97,11 @@ impl Search for Exhaustive {
 }
 
 impl Search for Reduced {
-    fn new(bound: u32) -> Self {
-        Reduced::new(bound)
+    fn new(bound: u32, shard: Option<Shard>) -> Self {
+        match shard {
+            Some(shard) => Reduced::shard(bound, shard),
+            None => Reduced::new(bound),
+        }
     }
 
     fn advance(&mut self) -> bool {
@@ -151,6 +159,9 @@ pub fn explore_for(
     for bound in 0..=bounds.preemptions {
         let mut all_judged = true;
         let mut visit = |shown: &Shown| {
+            if shown.executed.is_declined {
+                return !stop.load(Ordering::Relaxed);
+            }
             explored.schedules += 1;
             explored.complete += u64::from(!shown.executed.cut_short);
             explored.totals.add(&shown.totals);
@@ -164,13 +175,13 @@ pub fn explore_for(
             let is_enough = explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed);
             explored.finding.is_none() && !is_enough
         };
-        let walked = walk::<Reduced>(session, &program, bound, &mut visit);
+        let walked = walk::<Reduced>(session, &program, bound, bounds.shard, &mut visit);
         if walked != Ok(Walked::All) || !all_judged {
             session.judge_once(false);
             walked?;
             if explored.finding.is_some() {
                 (explored.pmin, explored.exhausted) = (Some(bound), true);
-                shorten(session, &program, bound, bounds.shorten, &mut explored)?;
+                shorten(session, &program, bound, bounds, &mut explored)?;
             }
             return Ok(explored);
         }
@@ -185,15 +196,16 @@ fn shorten(
     session: &mut Session,
     program: &Rc<Program>,
     bound: u32,
-    schedules: u64,
+    bounds: Bounds,
     explored: &mut Explored,
 ) -> Result<(), String> {
     let Some(best) = &mut explored.finding else { return Ok(()) };
-    let mut left = schedules;
+    let mut left = bounds.shorten;
     if left > 0 {
-        walk::<Reduced>(session, program, bound, &mut |shown| {
+        walk::<Reduced>(session, program, bound, bounds.shard, &mut |shown| {
             left -= 1;
             if let Some(finding) = &shown.finding
+                && !shown.executed.is_declined
                 && finding.wrong.key() == best.wrong.key()
                 && finding.switches() < best.switches()
             {
@@ -222,6 +234,9 @@ pub fn survey(
     session.observe(true);
     for bound in 0..=bounds.preemptions {
         let mut visit = |shown: &Shown| {
+            if shown.executed.is_declined {
+                return true;
+            }
             surveyed.schedules += 1;
             if !shown.executed.cut_short {
                 surveyed.results.entry(shown.executed.results_hash).or_insert(bound);
@@ -232,8 +247,8 @@ pub fn survey(
             surveyed.schedules < bounds.schedules
         };
         let walked = match reduced {
-            true => walk::<Reduced>(session, &program, bound, &mut visit)?,
-            false => walk::<Exhaustive>(session, &program, bound, &mut visit)?,
+            true => walk::<Reduced>(session, &program, bound, bounds.shard, &mut visit)?,
+            false => walk::<Exhaustive>(session, &program, bound, None, &mut visit)?,
         };
         match walked {
             Walked::All => {}
@@ -257,10 +272,11 @@ fn walk<S: Search>(
     session: &mut Session,
     program: &Rc<Program>,
     bound: u32,
+    shard: Option<Shard>,
     visit: &mut dyn FnMut(&Shown) -> bool,
 ) -> Result<Walked, String> {
     let plan = Plan::thorough();
-    let mut chooser: Box<dyn Chooser> = Box::new(S::new(bound));
+    let mut chooser: Box<dyn Chooser> = Box::new(S::new(bound, shard));
     let mut executions = 0;
     loop {
         let search = chooser.as_any().downcast_mut::<S>().expect("the chooser comes back");

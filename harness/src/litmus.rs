@@ -66,7 +66,8 @@ pub fn check(
         _ => return Err("it expects neither `reachable` nor `unreachable`".to_string()),
     };
     let clock = Stopwatch::start();
-    let bounds = Bounds { preemptions, schedules: allowance.schedules, shorten: 0 };
+    let Allowance { schedules, .. } = allowance;
+    let bounds = Bounds { preemptions, schedules, shorten: 0, shard: None };
     let explored = explore::explore(session, program, bounds, stop, &mut |_| {})?;
     let is_suspect = explored.suspicion.is_some() && program.defects.is_empty();
     let found = match (&explored.finding, explored.exhausted) {

@@ -36,6 +36,8 @@ enum Verb {
     Run(commands::run::Arguments),
     /// Run program files as they say and compare with what they expect.
     Replay(commands::replay::Arguments),
+    /// Replay the regression corpus, with the defects of each file and without.
+    Regress(commands::regress::Arguments),
     /// Find the smallest program that shows the same violation as a finding.
     Minimize(commands::minimize::Arguments),
     /// Tell the story of a finding: who did what, which choice decided, what would be allowed.
@@ -48,6 +50,8 @@ enum Verb {
     Findings(commands::findings::Arguments),
     /// Explore each program of a folder and compare with what it says is reachable.
     Litmus(commands::litmus::Arguments),
+    /// Find the fewest programs of a corpus folder that cover what all of it covers.
+    Prune(commands::prune::Arguments),
     /// Run programs on a directory of a mounted file system and compare with the oracle.
     Conform(commands::conform::Arguments),
     /// Switch on each historical defect and see whether it is found.
@@ -68,12 +72,14 @@ fn main() -> ExitCode {
     let result = match line.verb {
         Verb::Run(arguments) => commands::run::run(&arguments, json),
         Verb::Replay(arguments) => commands::replay::run(&arguments, json),
+        Verb::Regress(arguments) => commands::regress::run(&arguments, json),
         Verb::Minimize(arguments) => commands::minimize::run(&arguments, json),
         Verb::Explain(arguments) => commands::explain::run(&arguments, json),
         Verb::Report(arguments) => commands::report::run(&arguments, json),
         Verb::Explore(arguments) => commands::explore::run(&arguments, json),
         Verb::Findings(arguments) => commands::findings::run(&arguments, json),
         Verb::Litmus(arguments) => commands::litmus::run(&arguments, json),
+        Verb::Prune(arguments) => commands::prune::run(&arguments, json),
         Verb::Conform(arguments) => commands::conform::run(&arguments, json),
         Verb::Defects(arguments) => commands::defects::run(&arguments, json),
         Verb::Mkfs(arguments) => commands::image::mkfs(&arguments, json),

@@ -82,7 +82,7 @@ impl Session {
             shown.finding = Some(finding);
             return Ok((shown, chooser));
         }
-        if shown.executed.cut_short {
+        if shown.executed.cut_short || shown.executed.is_declined {
             return Ok((shown, chooser));
         }
         if plan.cuts_max > 0 {

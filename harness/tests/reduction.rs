@@ -79,7 +79,7 @@ fn small_program(seed: u64, operations_max: usize, defect: Option<&str>) -> Stri
 
 fn survey(text: &str, preemptions: u32, reduced: bool) -> Option<Surveyed> {
     let program = program::strict(text).unwrap_or_else(|error| panic!("{error} in\n{text}"));
-    let bounds = Bounds { preemptions, schedules: SCHEDULES_MAX, shorten: 0 };
+    let bounds = Bounds { preemptions, schedules: SCHEDULES_MAX, shorten: 0, shard: None };
     let surveyed = explore::survey(&mut Session::default(), &program, bounds, reduced);
     surveyed.unwrap_or_else(|error| panic!("{error} in\n{text}"))
 }

@@ -1,14 +1,11 @@
 //! The regression corpus: one trial a file. Each file is replayed as it says, with its schedule and
-//! its cut if it records them, and compared with its `expect` line.
-//!
-//! A file that switches a defect on must show the violation, and none without its `defect` lines.
+//! its cut if it records them, and compared with its `expect` line, and is replayed without its
+//! `defect` lines, if it has any. `powerfail regress` does the same.
 //!
 //! A bug that is still open stands there with `expect violation`: its trial fails when the bug is
 //! fixed, and the line is then changed. The files are the tests, so adding one is adding a file.
 
-use harness::program::{Program, lenient, strict};
-use harness::replay::replay;
-use harness::session::Session;
+use harness::regress::check;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,44 +31,6 @@ fn main() {
 fn trial(file: &Path) -> Result<(), Failed> {
     let text = fs::read_to_string(file).map_err(|error| format!("failed to read: {error}"))?;
     check(&text).map_err(|what| format!("{}: {what}", file.display()).into())
-}
-
-/// Replays a text; what is not as it expects.
-fn check(text: &str) -> Result<(), String> {
-    let program = strict(text).map_err(|error| error.to_string())?;
-    let printed = program.to_string();
-    if strict(&printed).as_ref() != Ok(&program) || lenient(text.as_bytes()).program != program {
-        return Err("the file is not read the same by both parsers and printed back".to_string());
-    }
-    let replayed = replay(&mut Session::default(), &program)?;
-    if replayed.as_expected {
-        return passes_without_its_defects(&program);
-    }
-    let why = replayed.wrong.map_or(String::new(), |wrong| format!("\n  {wrong}"));
-    let strayed = match replayed.divergences {
-        0 => String::new(),
-        count => format!("\n  the recorded schedule did not fit at {count} places"),
-    };
-    Err(format!("expected {}, found {}{why}{strayed}", replayed.expected, replayed.found))
-}
-
-/// What a defect breaks, the engine without it keeps: with the same schedule and cut, as far as
-/// they fit, and wherever else the power is cut.
-fn passes_without_its_defects(program: &Program) -> Result<(), String> {
-    if program.defects.is_empty() {
-        return Ok(());
-    }
-    let mut clean = program.clone();
-    clean.defects.clear();
-    clean.expect = None;
-    for cut in [program.cut.clone(), None] {
-        clean.cut = cut;
-        let replayed = replay(&mut Session::default(), &clean)?;
-        if let Some(wrong) = replayed.wrong {
-            return Err(format!("without its defect it shows {}: {wrong}", replayed.found));
-        }
-    }
-    Ok(())
 }
 
 const HARMLESS: &str = "powerfail 1\nsetup\n  create f\n  write f 0 4K\n  fsync f\n";

@@ -111,6 +111,12 @@ pub trait Chooser {
     /// The run that it decided has ended. Told only to a chooser that watches.
     fn ended(&mut self) {}
 
+    /// Whether the execution that has ended is not for this search to judge, as it is another
+    /// shard's.
+    fn declines(&self) -> bool {
+        false
+    }
+
     /// Gives the chooser back its concrete type.
     fn as_any(&mut self) -> &mut dyn std::any::Any;
 }

@@ -35,9 +35,7 @@ pub use event::{Access, Event, Object, Site};
 pub use fault::{Fault, FaultKind};
 pub use io::{Bio, IOWAIT};
 pub use lock::{Guard, LockClass, Mode, Mutex, Range, RangeLock, RwLock};
-pub use machine::{
-    Body, Config, End, Fairness, Kind, Machine, Server, Stopped, TASKS_MAX, TaskId,
-};
+pub use machine::{Body, Config, End, Fairness, Kind, Machine, Server, Stopped, TASKS_MAX, TaskId};
 pub use record::{Happening, Recorded, place_name};
 pub use task::Task;
 pub use trace::{Preemption, Step, StepKind};

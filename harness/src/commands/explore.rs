@@ -6,6 +6,7 @@ use crate::explore::{self, Bounds, Explored};
 use crate::lanes::{self, Window};
 use crate::session::Session;
 use clap::Args;
+use machine::choosers::Shard;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -24,6 +25,10 @@ pub struct Arguments {
     /// Schedules at most.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     schedules: u64,
+    /// Only the Ith of N parts of the schedules; what is said is said of this part alone, and the
+    /// parts together are all schedules.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Print the steps of the violation from the end of the setup to the cut, one lane for each
     /// task.
     #[arg(long)]
@@ -40,6 +45,8 @@ struct Document {
     kind: Option<String>,
     pmin: Option<u32>,
     preemptions: u32,
+    /// Which part of the schedules all figures are of; null is all.
+    shard: Option<String>,
     schedules: u64,
     complete: u64,
     cuts: u64,
@@ -64,6 +71,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         preemptions: arguments.preemptions,
         schedules: arguments.schedules,
         shorten: SHORTEN,
+        shard: arguments.shard,
     };
     let explored = explore::explore(&mut session, &program, bounds, &stop, &mut |so_far| {
         if so_far.schedules % 64 == 0 {
@@ -109,6 +117,7 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
         kind: explored.first().map(|finding| finding.wrong.kind.clone()),
         pmin: explored.pmin,
         preemptions: arguments.preemptions,
+        shard: arguments.shard.map(|shard| shard.to_string()),
         schedules: explored.schedules,
         complete: explored.complete,
         cuts: explored.totals.cuts,
@@ -121,10 +130,12 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
 }
 
 fn print_text(document: &Document, explored: &Explored) {
+    let place = document.shard.as_ref().map(|shard| format!(" in shard {shard}"));
     say(&format!(
-        "{} within {} preemptions: {} schedules ({} to their end), {} cuts, {} crash states, \
+        "{}{} within {} preemptions: {} schedules ({} to their end), {} cuts, {} crash states, \
          {} recoveries in {:.1} s",
         document.verdict,
+        place.unwrap_or_default(),
         document.preemptions,
         document.schedules,
         document.complete,

@@ -5,10 +5,10 @@ use crate::litmus::{self, Allowance, Verdict};
 use crate::program::Program;
 use clap::Args;
 use comfy_table::Table;
+use machine::choosers::Shard;
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// Which files, and how far.
 #[derive(Args, Debug)]
@@ -28,29 +28,6 @@ pub struct Arguments {
     /// Only each Nth file, from the Ith.
     #[arg(long, value_name = "I/N", default_value = "1/1")]
     shard: Shard,
-}
-
-/// One part of several that together are all files.
-#[derive(Clone, Copy, Debug)]
-struct Shard {
-    /// Counted from 0.
-    index: usize,
-    count: usize,
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not of the form I/N with I from 1 to N");
-        let (index, count) = text.split_once('/').ok_or_else(wrong)?;
-        let index: usize = index.parse().map_err(|_| wrong())?;
-        let count: usize = count.parse().map_err(|_| wrong())?;
-        if index == 0 || index > count {
-            return Err(wrong());
-        }
-        Ok(Shard { index: index - 1, count })
-    }
 }
 
 #[derive(Serialize)]
@@ -73,12 +50,13 @@ struct Row {
 /// A file that cannot be read, parsed or executed, or that expects nothing of an exploration.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let all = program_files(std::slice::from_ref(&arguments.path))?;
-    let Shard { index, count } = arguments.shard;
-    let files: Vec<PathBuf> = all.into_iter().skip(index).step_by(count).collect();
-    if files.is_empty() {
+    if all.is_empty() {
         let path = arguments.path.display();
         return Err(Failure::Input(format!("failed to find any program file (*.pf) in {path}")));
     }
+    let numbered = (0..).zip(all);
+    let own = numbered.filter(|(number, _)| arguments.shard.owns(*number));
+    let files: Vec<PathBuf> = own.map(|(_, file)| file).collect();
     let programs = files.iter().map(|file| read(file)).collect::<Result<Vec<Program>, _>>()?;
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let jobs = if arguments.jobs == 0 { cores } else { arguments.jobs };

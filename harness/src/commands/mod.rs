@@ -12,6 +12,8 @@ pub mod findings;
 pub mod image;
 pub mod litmus;
 pub mod minimize;
+pub mod prune;
+pub mod regress;
 pub mod replay;
 pub mod report;
 pub mod run;

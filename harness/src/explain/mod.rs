@@ -57,7 +57,8 @@ fn find(program: &Program) -> Result<Option<(Finding, u32)>, String> {
     if let Some(Expect::Reachable { preemptions, .. } | Expect::Unreachable { preemptions }) =
         &program.expect
     {
-        let bounds = Bounds { preemptions: *preemptions, schedules: SCHEDULES_MAX, shorten: 0 };
+        let bounds =
+            Bounds { preemptions: *preemptions, schedules: SCHEDULES_MAX, shorten: 0, shard: None };
         let stop = AtomicBool::new(false);
         let explored = explore::explore(&mut session, program, bounds, &stop, &mut |_| {})?;
         return Ok(explored.first().map(|finding| (finding.clone(), 0)));

@@ -75,9 +75,29 @@ impl PowerCut {
         &self.summary
     }
 
+    /// The session, with the last execution.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Says nothing of what was done when it ends.
+    pub fn quiet(&mut self) {
+        self.summary.quiet();
+    }
+
     /// Executes a program and judges a few of its cuts; the first thing wrong. What a program of
     /// the corpus expects, and what it demands of recovered states, is not what is asked here.
     pub fn judge(&mut self, program: &Program) -> Option<Finding> {
+        let first = self.first_shown;
+        self.judge_with(program, |feature| {
+            if feature >= first {
+                show(feature)
+            }
+        })
+    }
+
+    /// As [`PowerCut::judge`], with the features named to `show`, maybe more than once.
+    pub fn judge_with(&mut self, program: &Program, show: impl FnMut(u16)) -> Option<Finding> {
         let mut program = program.clone();
         program.comments.clear();
         program.after.clear();
@@ -96,12 +116,6 @@ impl PowerCut {
         self.summary.operations += shown.executed.operations;
         self.summary.decisions += shown.executed.decisions;
         self.summary.totals.add(&shown.totals);
-        let first = self.first_shown;
-        let show = |feature| {
-            if feature >= first {
-                show(feature)
-            }
-        };
         self.summary.seen.collect_with(self.session.executor(), &program, &shown, show);
         shown.first().cloned()
     }

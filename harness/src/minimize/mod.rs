@@ -221,7 +221,7 @@ impl Search<'_> {
         }
         let left = self.effort.executions - self.executions;
         let schedules = u64::from(self.effort.explored_schedules.min(left));
-        let bounds = Bounds { preemptions, schedules, shorten: 0 };
+        let bounds = Bounds { preemptions, schedules, shorten: 0, shard: None };
         let mut done = 0;
         let progress = &mut *self.progress;
         let before = self.executions;

@@ -86,3 +86,41 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     let grow = |value: u64, b: &u8| value.saturating_mul(10).saturating_add(u64::from(b - b'0'));
     Some(digits.iter().fold(0, grow))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::options::{KNOBS, Values};
+    use crate::program::syntax::SHAPES;
+    use std::collections::BTreeSet;
+
+    /// The dictionary that byte mutation takes words from: all words of the text, one a line.
+    #[test]
+    fn the_dictionary_of_fuzzers_has_the_words_of_the_text() {
+        let lists = [TOP, CHECKS, VERDICTS, MOVES, KEPT, DIRECTIONS];
+        let mut words: BTreeSet<String> =
+            lists.concat().iter().map(|word| (*word).to_string()).collect();
+        for shape in SHAPES {
+            words.insert(shape.word.to_string());
+            words.extend(shape.separator().map(|(_, word)| word.to_string()));
+        }
+        words.extend(["fill=0x", "sync", "keep", "powerfail 1"].map(str::to_string));
+        for knob in KNOBS {
+            match knob.values {
+                Values::Word(values) => {
+                    words.extend(values.iter().map(|value| format!("{}={value}", knob.key)));
+                }
+                _ => {
+                    words.insert(format!("{}=", knob.key));
+                }
+            }
+        }
+        let lines: Vec<String> = words.iter().map(|word| format!("\"{word}\"\n")).collect();
+        let committed = include_str!("../../../fuzz/options/program.dict");
+        assert!(
+            committed == lines.concat(),
+            "fuzz/options/program.dict should be\n{}",
+            lines.concat()
+        );
+    }
+}

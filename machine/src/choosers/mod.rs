@@ -11,6 +11,7 @@ mod random;
 mod reduced;
 mod replay;
 mod round_robin;
+mod shard;
 mod tempered;
 
 pub use bytes::Bytes;
@@ -22,4 +23,5 @@ pub use random::{Dice, Random};
 pub use reduced::Reduced;
 pub use replay::{Move, Replay, moves};
 pub use round_robin::RoundRobin;
+pub use shard::Shard;
 pub use tempered::{Temper, Tempered};

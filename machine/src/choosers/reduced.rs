@@ -34,8 +34,18 @@
 //! costs no more than is left, and no sleeper can be moved to its front) is covered: by the child
 //! of its first step, by the child of an actor that sleeps there because its step can be moved to
 //! the front, or, at a node that was given up, by the node that was searched instead.
+//!
+//! **Shards.** A search can be split among processes that know nothing of each other. All of them
+//! walk the trunk of the tree, where fewer than half of the preemptions are spent (rounded up), in
+//! the same order, and number its *units*: the nodes right behind the preemption that leads out of
+//! it, each with everything below, and the executions that end in the trunk. Each unit is of one
+//! shard ([`Shard::owns`]); at those of others an execution is given up. What was visited in the
+//! trunk is known to all; what was visited inside of a unit is forgotten at its end, so that what
+//! is searched in a unit does not depend on who searches which others. The price is that a state
+//! that two units can come to is searched in both.
 
 use super::order::{Footprint, Order};
+use super::shard::Shard;
 use crate::choice::{Actor, Candidate, Chooser, Ready, STOP};
 use crate::disk::RequestId;
 use crate::footprint::{self, Entry};
@@ -54,7 +64,17 @@ pub struct Reduced {
     executions: u64,
     states: u64,
     order: Order,
-    visited: FxHashMap<u128, SmallVec<[Visit; 1]>>,
+    visited: Visited,
+    /// Which units are searched; `None` if the search is not split into units.
+    shard: Option<Shard>,
+    /// Units numbered so far.
+    units: u64,
+    /// The level at which the unit that is searched begins; `None` in the trunk.
+    unit: Option<usize>,
+    /// What was visited inside of the unit.
+    visited_inside: Visited,
+    /// Whether the execution is of a unit of another shard.
+    declines: bool,
     /// The level of the step that runs.
     running: Option<usize>,
     entries: Vec<Entry>,
@@ -105,6 +125,9 @@ struct Sleeper {
     footprint: Rc<Footprint>,
 }
 
+/// The states that were searched.
+type Visited = FxHashMap<u128, SmallVec<[Visit; 1]>>;
+
 /// How a state was searched.
 struct Visit {
     left: u32,
@@ -119,6 +142,11 @@ impl Visit {
 }
 
 impl Reduced {
+    /// Of the classes of schedules with at most `bound` preemptions, those in the units of a shard.
+    pub fn shard(bound: u32, shard: Shard) -> Self {
+        Reduced { shard: Some(shard), ..Reduced::new(bound) }
+    }
+
     /// All classes of schedules with at most `bound` preemptions.
     pub fn new(bound: u32) -> Self {
         Reduced {
@@ -129,7 +157,12 @@ impl Reduced {
             executions: 0,
             states: 0,
             order: Order::default(),
-            visited: FxHashMap::default(),
+            visited: Visited::default(),
+            shard: None,
+            units: 0,
+            unit: None,
+            visited_inside: Visited::default(),
+            declines: false,
             running: None,
             entries: Vec::new(),
             sleepers: SmallVec::new(),
@@ -164,7 +197,9 @@ impl Reduced {
             if self.path.is_empty() {
                 return false;
             }
+            self.unit = self.unit.filter(|level| *level < self.path.len());
         }
+        self.declines = false;
         self.fresh = self.path.len().saturating_sub(1);
         self.executions += 1;
         self.depth = 0;
@@ -238,12 +273,27 @@ impl Reduced {
         let current = ready.current_is_ready.then(|| u64::from(ready.candidates[0].name));
         let mut visit = Visit { left: self.left, sleepers: SmallVec::new() };
         visit.sleepers.extend(self.sleepers.iter().map(|sleeper| sleeper.key));
-        let visits = self.visited.entry(self.order.state(current)).or_default();
+        let state = self.order.state(current);
+        if self.unit.is_some() {
+            let covers = |known: &Visit| known.covers(&visit);
+            if self.visited.get(&state).is_some_and(|visits| visits.iter().any(covers)) {
+                return false;
+            }
+        }
+        let visited = match self.unit {
+            Some(_) => &mut self.visited_inside,
+            None => &mut self.visited,
+        };
+        let visits = visited.entry(state).or_default();
         if visits.iter().any(|known| known.covers(&visit)) {
             return false;
         }
         visits.retain(|known| !visit.covers(known));
         visits.push(visit);
+        let is_trunk = self.left == self.bound || self.left > self.bound / 2;
+        if self.unit.is_none() && !is_trunk && !self.enter_unit() {
+            return false;
+        }
         self.states += 1;
         let moves = self.moves(ready);
         if moves.is_empty() {
@@ -252,6 +302,22 @@ impl Reduced {
         let sleepers = std::mem::take(&mut self.sleepers);
         self.path.push(Level::Run(Node { moves, next: 0, sleepers, left: self.left }));
         true
+    }
+
+    /// Begins the unit of the node that is made now; false if it is another shard's.
+    fn enter_unit(&mut self) -> bool {
+        if self.shard.is_some() {
+            self.number_unit();
+            self.unit = Some(self.path.len());
+            self.visited_inside.clear();
+        }
+        !self.declines
+    }
+
+    /// Numbers a unit, and declines it if it is another shard's.
+    fn number_unit(&mut self) {
+        self.declines = self.shard.is_some_and(|shard| !shard.owns(self.units));
+        self.units += 1;
     }
 
     /// Completions first, which then sleep while the tasks go on; then the current task, which
@@ -336,6 +402,13 @@ impl Chooser for Reduced {
 
     fn ended(&mut self) {
         self.end_step();
+        if self.unit.is_none() {
+            self.number_unit();
+        }
+    }
+
+    fn declines(&self) -> bool {
+        self.declines
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {
