@@ -8,9 +8,11 @@ use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
-use crate::program::{self, Program, Setting, SwarmMask};
+use crate::program::{self, Program, Repertoire, Setting, SwarmMask};
 use crate::replay;
 use crate::session::{Session, Shown};
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use machine::choosers::Dice;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -128,11 +130,18 @@ const CUT_ONE_OF: u64 = 4;
 /// Programs after which a worker tells what it did.
 const BATCH: u64 = 32;
 
-/// The program of an index.
+/// The program of an index, for the engine.
 pub fn program(seed: u64, index: u64) -> Program {
+    program_of(&Repertoire::EVERYTHING, seed, index)
+}
+
+/// The program of an index, for a target of this repertoire.
+pub fn program_of(repertoire: &Repertoire, seed: u64, index: u64) -> Program {
     let mut dice = program::Dice::new(mix(seed, index));
-    let mask = SwarmMask::draw(&mut dice);
-    program::generate(&mut dice, &mask)
+    let mask = SwarmMask::draw(&mut dice).within(repertoire);
+    let mut program = program::generate(&mut dice, &mask);
+    program.keep_to(repertoire);
+    program
 }
 
 /// What is done with the program of an index: cutting one takes many times as long as executing
@@ -151,8 +160,18 @@ fn mix(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Runs a campaign. `stop` ends it early; `progress` is called a few times a second at most.
+/// Runs a campaign on the engine. `stop` ends it early; `progress` is called a few times a second
+/// at most.
 pub fn run(
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Stats, &[Kept]),
+) -> Report {
+    run_on::<EngineTarget>(options, stop, progress)
+}
+
+/// Runs a campaign on a target.
+pub fn run_on<T: PowerTarget>(
     options: &Options,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Stats, &[Kept]),
@@ -165,7 +184,8 @@ pub fn run(
         let jobs = options.jobs.max(1);
         for job in 0..jobs {
             let (sender, over) = (sender.clone(), &over);
-            scope.spawn(move || worker(options, u64::from(job), &clock, stop, over, &sender));
+            let job = u64::from(job);
+            scope.spawn(move || worker::<T>(options, job, &clock, stop, over, &sender));
         }
         drop(sender);
         while let Ok(news) = receiver.recv() {
@@ -185,8 +205,8 @@ pub fn run(
 
 impl Options {
     /// The program of an index, with the defects and knobs of this campaign.
-    fn program(&self, index: u64) -> Program {
-        let mut program = program(self.seed, index);
+    fn program(&self, repertoire: &Repertoire, index: u64) -> Program {
+        let mut program = program_of(repertoire, self.seed, index);
         program.defects.clone_from(&self.defects);
         if !self.settings.is_empty() {
             self.settings.iter().for_each(|setting| setting.apply(&mut program));
@@ -234,7 +254,7 @@ impl Report {
     }
 }
 
-fn worker(
+fn worker<T: PowerTarget>(
     options: &Options,
     job: u64,
     clock: &Stopwatch,
@@ -242,7 +262,8 @@ fn worker(
     over: &AtomicBool,
     sender: &mpsc::SyncSender<News>,
 ) {
-    let mut session = Session::default();
+    let mut session = Session::<T>::of_target();
+    let repertoire = T::repertoire();
     let mut coverage = Coverage::default();
     let mut known: BTreeMap<String, u64> = BTreeMap::new();
     let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
@@ -255,7 +276,7 @@ fn worker(
         if done || halted || clock.exceeds(budget) {
             break;
         }
-        let program = Rc::new(options.program(index));
+        let program = Rc::new(options.program(&repertoire, index));
         match examine(&mut session, &program, index, options) {
             Err(reason) => drop(sender.send(News::Refused(reason))),
             Ok(shown) => {
@@ -286,7 +307,7 @@ fn worker(
 /// Executes a program, and judges its cuts if it is one of those that are cut, or if a broken rule
 /// was seen: a consequence says more.
 fn examine(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Rc<Program>,
     index: u64,
     options: &Options,
@@ -301,8 +322,8 @@ fn examine(
 }
 
 /// Minimizes a finding, if it is the first of its signature that this worker sees.
-fn first_of_kind(
-    session: &mut Session,
+fn first_of_kind<T: PowerTarget>(
+    session: &mut Session<T>,
     finding: Finding,
     known: &mut BTreeMap<String, u64>,
     options: &Options,
@@ -315,12 +336,12 @@ fn first_of_kind(
     let effort = minimize::Effort::default();
     let minimized = minimize::minimize(session, &finding, effort, &mut |_| {}).finding;
     // What does not replay from its text helps nobody: rather the larger one.
-    if replays(&minimized) { minimized } else { finding }
+    if replays::<T>(&minimized) { minimized } else { finding }
 }
 
 /// Whether the text of a finding shows the same in a session that has seen nothing else.
-fn replays(finding: &Finding) -> bool {
-    let replay = |program: Program| replay::replay(&mut Session::default(), &program).ok();
+fn replays<T: PowerTarget>(finding: &Finding) -> bool {
+    let replay = |program: Program| replay::replay(&mut Session::<T>::of_target(), &program).ok();
     let replayed = program::strict(&finding.text()).ok().and_then(replay);
     replayed.is_some_and(|replayed| replayed.as_expected && replayed.divergences == 0)
 }

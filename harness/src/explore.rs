@@ -8,6 +8,7 @@ use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::program::Program;
 use crate::session::{Session, Shown};
+use crate::target::PowerTarget;
 use machine::Chooser;
 use machine::choosers::{Exhaustive, Reduced};
 use std::collections::BTreeMap;
@@ -115,7 +116,7 @@ enum Walked {
 /// # Errors
 /// A sentence, if the program cannot be executed.
 pub fn explore(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Program,
     bounds: Bounds,
     stop: &AtomicBool,
@@ -139,7 +140,7 @@ pub fn explore(
             let is_enough = explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed);
             explored.finding.is_none() && !is_enough
         };
-        let walked = walk::<Reduced>(session, &program, bound, &mut visit);
+        let walked = walk::<Reduced, _>(session, &program, bound, &mut visit);
         if walked != Ok(Walked::All) || !all_judged {
             session.judge_once(false);
             walked?;
@@ -157,7 +158,7 @@ pub fn explore(
 
 /// Looks for the same violation with fewer switches, among the first schedules of its bound.
 fn shorten(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Rc<Program>,
     bound: u32,
     schedules: u64,
@@ -166,7 +167,7 @@ fn shorten(
     let Some(best) = &mut explored.finding else { return Ok(()) };
     let mut left = schedules;
     if left > 0 {
-        walk::<Reduced>(session, program, bound, &mut |shown| {
+        walk::<Reduced, _>(session, program, bound, &mut |shown| {
             left -= 1;
             if let Some(finding) = &shown.finding
                 && finding.wrong.signature() == best.wrong.signature()
@@ -186,7 +187,7 @@ fn shorten(
 /// # Errors
 /// A sentence, if the program cannot be executed, or its executions do not repeat.
 pub fn survey(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Program,
     bounds: Bounds,
     reduced: bool,
@@ -207,8 +208,8 @@ pub fn survey(
             surveyed.schedules < bounds.schedules
         };
         let walked = match reduced {
-            true => walk::<Reduced>(session, &program, bound, &mut visit)?,
-            false => walk::<Exhaustive>(session, &program, bound, &mut visit)?,
+            true => walk::<Reduced, _>(session, &program, bound, &mut visit)?,
+            false => walk::<Exhaustive, _>(session, &program, bound, &mut visit)?,
         };
         match walked {
             Walked::All => {}
@@ -228,8 +229,8 @@ fn bare(program: &Program) -> Program {
 }
 
 /// Executes the schedules within one bound until the visitor has enough.
-fn walk<S: Search>(
-    session: &mut Session,
+fn walk<S: Search, T: PowerTarget>(
+    session: &mut Session<T>,
     program: &Rc<Program>,
     bound: u32,
     visit: &mut dyn FnMut(&Shown) -> bool,

@@ -3,6 +3,7 @@
 use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
 use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
+use crate::target::PowerTarget;
 use crate::verdict::Wrong;
 use machine::choice::{Actor, DEVICE, RUN, name_hash};
 use machine::choosers::{self, Replay};
@@ -25,7 +26,7 @@ pub struct Finding {
 impl Finding {
     /// The finding of something wrong while the program ran.
     pub fn live(
-        executor: &Executor,
+        executor: &Executor<impl PowerTarget>,
         executed: &Executed,
         program: &Program,
         wrong: &Wrong,
@@ -37,7 +38,7 @@ impl Finding {
 
     /// The finding of something wrong on a crash state.
     pub fn crash(
-        executor: &Executor,
+        executor: &Executor<impl PowerTarget>,
         executed: &Executed,
         program: &Program,
         found: &CutFound,
@@ -117,7 +118,11 @@ impl Finding {
 }
 
 /// The program with the choices of its last execution.
-fn recorded(executor: &Executor, executed: &Executed, program: &Program) -> Program {
+fn recorded(
+    executor: &Executor<impl PowerTarget>,
+    executed: &Executed,
+    program: &Program,
+) -> Program {
     let choices = executor.machine().choices();
     let names = executor.task_names();
     let mut schedule = Schedule::default();

@@ -10,6 +10,7 @@ use crate::program::options::{Group, KNOBS};
 use crate::program::syntax::{Fields, build, split};
 use crate::program::{ChooserKind, Move, Program, Slot};
 use crate::session::Session;
+use crate::target::PowerTarget;
 use machine::disk::{Limits, TornPolicy};
 use oracle::operation::Operation;
 use std::rc::Rc;
@@ -41,8 +42,8 @@ pub struct Minimized {
 }
 
 /// The state of a search.
-struct Search<'a> {
-    session: &'a mut Session,
+struct Search<'a, T> {
+    session: &'a mut Session<T>,
     effort: Effort,
     signature: String,
     best: Finding,
@@ -52,7 +53,7 @@ struct Search<'a> {
 
 /// Minimizes a finding; `progress` is told of the executions made.
 pub fn minimize(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     finding: &Finding,
     effort: Effort,
     progress: &mut dyn FnMut(u32),
@@ -77,7 +78,7 @@ pub fn minimize(
     Minimized { finding: search.best, executions: search.executions, exhausted }
 }
 
-impl Search<'_> {
+impl<T: PowerTarget> Search<'_, T> {
     fn spent(&self) -> bool {
         self.executions >= self.effort.candidates
     }
