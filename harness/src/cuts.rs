@@ -270,6 +270,10 @@ fn moments(
     dice: &mut Dice,
 ) -> Vec<Moment> {
     let changes = executor.machine().disk().log().cuts();
+    if changes.is_empty() {
+        // Nothing was written: the new image is all there is, whatever was promised.
+        return vec![executed.end];
+    }
     let mut cuts: Vec<Moment> = Vec::with_capacity(changes.len());
     for (index, _) in changes.iter().enumerate() {
         let cut = match changes.get(index + 1) {

@@ -182,6 +182,9 @@ impl<T: PowerTarget> Executor<T> {
         manner: Manner,
         chooser: Box<dyn Chooser>,
     ) -> Result<(Executed, Box<dyn Chooser>), String> {
+        if let Some(what) = T::repertoire().lacks(program) {
+            return Err(format!("failed to execute the program: the target has no {what}"));
+        }
         let base = images.base(&program.image)?;
         self.prepare(program, &base, manner);
         let shared = self.share(program, &base)?;

@@ -219,6 +219,9 @@ impl<T: PowerTarget> Search<'_, T> {
 
     /// Background workers first: without them a program is easier to follow.
     fn reset_knobs(&mut self) {
+        if !T::repertoire().knobs {
+            return;
+        }
         for quiet in ["flusher", "committer", "reclaimer"] {
             self.set_knob(quiet, Some(0));
         }

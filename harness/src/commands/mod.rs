@@ -10,6 +10,7 @@ pub mod explore;
 pub mod image;
 pub mod litmus;
 pub mod minimize;
+pub mod own;
 pub mod replay;
 pub mod run;
 
@@ -22,6 +23,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The name by which people call the command.
+const COMMAND: &str = "powerfail";
 
 /// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@ use super::{Exit, Failure, print_json, program_files, read_program, say};
 use crate::lanes::{self, Window};
 use crate::replay::{self, Replayed};
 use crate::session::Session;
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -30,16 +32,24 @@ struct Row {
     crash_states: u64,
 }
 
-/// Replays files; exit 1 unless each shows what it expects.
+/// Replays files on the engine; exit 1 unless each shows what it expects.
 ///
 /// # Errors
 /// A file that cannot be read, parsed or executed.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    run_on::<EngineTarget>(arguments, json)
+}
+
+/// Replays files on a target; exit 1 unless each shows what it expects.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on<T: PowerTarget>(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let files = program_files(&arguments.files)?;
     if files.is_empty() {
         return Err(Failure::Input("failed to find any program file (*.pf)".to_string()));
     }
-    let mut session = Session::default();
+    let mut session = Session::<T>::of_target();
     let mut rows = Vec::new();
     for file in files {
         let program = read_program(&file)?;

@@ -46,6 +46,22 @@ impl Repertoire {
     fn has(&self, operation: &Operation) -> bool {
         self.allows(kind(operation))
     }
+
+    /// What a program asks for that is not in it, in words.
+    pub fn lacks(&self, program: &Program) -> Option<String> {
+        if *self == Repertoire::EVERYTHING {
+            return None;
+        }
+        let is_sync = |operation: &Operation| split(operation).1.sync != Sync::None;
+        let mut operations = program.operations().map(|(_, _, operation)| operation);
+        if let Some(other) = operations.clone().find(|operation| !self.has(operation)) {
+            return Some(format!("`{}`", kind(other).shape().word));
+        }
+        if !self.sync_writes && operations.any(is_sync) {
+            return Some("synchronous writes".to_string());
+        }
+        (!self.faults && !program.faults.is_empty()).then(|| "device faults".to_string())
+    }
 }
 
 impl SwarmMask {
@@ -111,7 +127,7 @@ fn lazily(operation: &mut Operation) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::program::{Dice, generate};
+    use crate::program::{Dice, generate, strict};
 
     const SMALL: Repertoire =
         Repertoire::of(&[Kind::Create, Kind::Unlink, Kind::Write, Kind::Read, Kind::Fsync]);
@@ -127,12 +143,25 @@ mod tests {
             for (_, _, operation) in program.operations() {
                 assert!(SMALL.has(operation), "{operation:?} in\n{program}");
             }
-            assert!(program.faults.is_empty());
+            assert_eq!(SMALL.lacks(&program), None);
             let is_plain = |line: &str| !line.starts_with("image") && !line.starts_with("mount");
             assert!(program.to_string().lines().all(is_plain), "{program}");
             operations += program.operation_count();
         }
         assert!(operations > 300 * 12, "{operations} operations in 300 programs");
+    }
+
+    #[test]
+    fn what_is_lacking_is_named() {
+        let lacks = |line: &str| {
+            let text = format!("powerfail 1\n{line}setup\n  create f\n");
+            SMALL.lacks(&strict(&text).expect("it parses"))
+        };
+        assert_eq!(lacks(""), None);
+        assert_eq!(lacks("fault write 1 EIO\n"), Some("device faults".to_string()));
+        let text = "powerfail 1\nsetup\n  create f\n  punch f 0 4K\n";
+        let program = strict(text).expect("it parses");
+        assert_eq!(SMALL.lacks(&program), Some("`punch`".to_string()));
     }
 
     #[test]

@@ -10,10 +10,12 @@ pub mod engine;
 pub mod kernel;
 mod ordinary;
 mod power;
+mod refusal;
 mod snapshot;
 
 pub(crate) use ordinary::perform;
 pub use power::{PowerTarget, Stage, TargetError, Unseen};
+pub use refusal::Refusal;
 pub use snapshot::{Snapshot, SnapshotFile};
 
 use crate::program::Program;
@@ -40,19 +42,23 @@ impl Call<'_> {
         content::payload(self.id, self.operation, out);
     }
 
-    /// The answer to `list`, if these names are there.
-    pub fn names<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Performed {
+    /// The value of `list`, if these names are there.
+    ///
+    /// # Errors
+    /// If there is a name that the program does not have.
+    pub fn names<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Value, Refusal> {
         let mut ids = Vec::new();
         for name in names {
             match self.program.paths.iter().position(|path| path == name) {
                 Some(index) => ids.push(PathId(index as u8)),
                 None => {
-                    return Performed::Strange(format!("{name:?}, which no operation created"));
+                    let what = format!("the name {name:?}, which no operation created");
+                    return Err(Refusal::Strange(what));
                 }
             }
         }
         ids.sort_unstable();
-        Performed::Done(Ok(Value::Names(ids)))
+        Ok(Value::Names(ids))
     }
 }
 

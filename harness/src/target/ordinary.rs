@@ -6,7 +6,7 @@
 //! [`Target::perform`]: super::Target::perform
 
 use super::power::{PowerTarget, TargetError, Unseen};
-use super::{Call, Performed};
+use super::{Call, Performed, Refusal};
 use crate::program::{Kind, Program};
 use crate::seen::{FileSeen, Seen};
 use machine::{Block, Stopped, Task};
@@ -28,27 +28,6 @@ pub fn perform<T: PowerTarget>(
 ) -> Performed {
     let who = TaskIndex(0);
     target.perform(&mut target.worker(task, who), &Call { program, task: who, id, operation })
-}
-
-/// Why an operation did not do what it must.
-#[derive(Debug)]
-enum Refusal {
-    Errno(Errno),
-    Stopped,
-    Strange(String),
-}
-
-impl From<Refusal> for TargetError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Errno(errno) => TargetError::new(format!("{errno:?}"), format!("{errno:?}")),
-            Refusal::Stopped => Stopped.into(),
-            Refusal::Strange(what) => {
-                let message = format!("the target answered with {what}");
-                TargetError::new(what, message)
-            }
-        }
-    }
 }
 
 fn ask<T: PowerTarget>(

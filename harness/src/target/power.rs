@@ -73,8 +73,7 @@ pub enum Unseen {
 /// Everything that tasks share lies in `machine::cell`, in locks of the machine or on its disk, so
 /// that explorers know which steps commute.
 pub trait PowerTarget: Target + Sized + 'static {
-    /// What generated programs may ask of it. Programs that people write may ask for anything, and
-    /// get `EOPNOTSUPP` for what it does not have.
+    /// What programs may ask of it: others are not generated, and not executed.
     fn repertoire() -> Repertoire {
         Repertoire::EVERYTHING
     }
@@ -117,8 +116,8 @@ pub trait PowerTarget: Target + Sized + 'static {
         ordinary::perform(self, task, program, OpId(0), &Operation::Sync)
     }
 
-    /// The power is off: forgets all that is in memory, without touching the disk. Whatever holds
-    /// on to the machine must go.
+    /// The power is off: forgets, without touching the disk, what would not be forgotten when the
+    /// target is dropped, such as cycles of references.
     fn abandon(&self) {}
 
     /// Waits for all asynchronous operations of a worker whose task ends.
