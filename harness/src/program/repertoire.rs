@@ -101,7 +101,9 @@ impl Program {
             })
             .map(|(_, slot, _)| slot)
             .collect();
-        strangers.into_iter().rev().for_each(|slot| drop(self.remove_operation(slot)));
+        for slot in strangers.into_iter().rev() {
+            self.remove_operation(slot);
+        }
         if !repertoire.sync_writes {
             let tasks = self.tasks.iter_mut().flat_map(|task| &mut task.ops);
             self.setup.iter_mut().chain(tasks).for_each(lazily);
