@@ -160,7 +160,7 @@ mod tests {
             SMALL.lacks(&strict(&text).expect("it parses"))
         };
         assert_eq!(lacks(""), None);
-        assert_eq!(lacks("fault write 1 EIO\n"), Some("device faults".to_string()));
+        assert_eq!(lacks("fault write nth=1 errno=EIO\n"), Some("device faults".to_string()));
         let text = "powerfail 1\nsetup\n  create f\n  punch f 0 4K\n";
         let program = strict(text).expect("it parses");
         assert_eq!(SMALL.lacks(&program), Some("`punch`".to_string()));
