@@ -9,9 +9,11 @@ use crate::finding::Finding;
 use crate::findings::{self, Sighting};
 use crate::fuzzing::feedback::Seen as Coverage;
 use crate::minimize;
-use crate::program::{self, Program, Setting, SwarmMask};
+use crate::program::{self, Program, Repertoire, Setting, SwarmMask};
 use crate::replay;
 use crate::session::{Session, Shown};
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use machine::choosers::Dice;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -142,11 +144,18 @@ const RECORD_SECONDS: f64 = 5.0;
 /// Programs after which a worker tells what it did.
 const BATCH: u64 = 32;
 
-/// The program of an index.
+/// The program of an index, for the engine.
 pub fn program(seed: u64, index: u64) -> Program {
+    program_of(&Repertoire::EVERYTHING, seed, index)
+}
+
+/// The program of an index, for a target of this repertoire.
+pub fn program_of(repertoire: &Repertoire, seed: u64, index: u64) -> Program {
     let mut dice = program::Dice::new(mix(seed, index));
-    let mask = SwarmMask::draw(&mut dice);
-    program::generate(&mut dice, &mask)
+    let mask = SwarmMask::draw(&mut dice).within(repertoire);
+    let mut program = program::generate(&mut dice, &mask);
+    program.keep_to(repertoire);
+    program
 }
 
 /// What is done with the program of an index: cutting one takes many times as long as executing
@@ -165,8 +174,18 @@ fn mix(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Runs a campaign. `stop` ends it early; `progress` is called a few times a second at most.
+/// Runs a campaign on the engine. `stop` ends it early; `progress` is called a few times a second
+/// at most.
 pub fn run(
+    options: &Options,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(&Stats, &[Kept]),
+) -> Report {
+    run_on::<EngineTarget>(options, stop, progress)
+}
+
+/// Runs a campaign on a target.
+pub fn run_on<T: PowerTarget>(
     options: &Options,
     stop: &AtomicBool,
     progress: &mut dyn FnMut(&Stats, &[Kept]),
@@ -180,15 +199,16 @@ pub fn run(
         let jobs = options.jobs.max(1);
         for job in 0..jobs {
             let (sender, over) = (sender.clone(), &over);
-            scope.spawn(move || worker(options, u64::from(job), &clock, stop, over, &sender));
+            let job = u64::from(job);
+            scope.spawn(move || worker::<T>(options, job, &clock, stop, over, &sender));
         }
         drop(sender);
         while let Ok(news) = receiver.recv() {
             let found = matches!(news, News::Found { .. });
             report.take(news, options, &clock);
-            if clock.seconds() > recorded + RECORD_SECONDS {
+            if found || clock.seconds() > recorded + RECORD_SECONDS {
                 recorded = clock.seconds();
-                report.record(options);
+                report.record::<T>(options);
             }
             if found && options.stop_at_first {
                 over.store(true, Ordering::Relaxed);
@@ -197,7 +217,7 @@ pub fn run(
             progress(&report.stats, &report.findings);
         }
     });
-    report.record(options);
+    report.record::<T>(options);
     report.stats.seconds = clock.seconds();
     report.interrupted = stop.load(Ordering::Relaxed);
     report
@@ -205,8 +225,8 @@ pub fn run(
 
 impl Options {
     /// The program of an index, with the defects and knobs of this campaign.
-    fn program(&self, index: u64) -> Program {
-        let mut program = program(self.seed, index);
+    fn program(&self, repertoire: &Repertoire, index: u64) -> Program {
+        let mut program = program_of(repertoire, self.seed, index);
         program.defects.clone_from(&self.defects);
         if !self.settings.is_empty() {
             self.settings.iter().for_each(|setting| setting.apply(&mut program));
@@ -251,7 +271,6 @@ impl Report {
             recorded: 0,
             file: None,
         });
-        self.record(options);
     }
 
     fn seen_again(&mut self, index: u64, signature: &str) {
@@ -263,7 +282,7 @@ impl Report {
     }
 
     /// Writes what is not in the folder yet.
-    fn record(&mut self, options: &Options) {
+    fn record<T: PowerTarget>(&mut self, options: &Options) {
         let Some(folder) = &options.out else { return };
         for kept in self.findings.iter_mut().filter(|kept| kept.count > kept.recorded) {
             let first = if kept.recorded == 0 { kept.program } else { kept.last_program };
@@ -273,7 +292,7 @@ impl Report {
                 unix_seconds: clock::unix_seconds(),
             };
             let more = kept.count - kept.recorded;
-            match findings::add(folder, &kept.finding, &sighting, more) {
+            match findings::add::<T>(folder, &kept.finding, &sighting, more) {
                 Ok(file) => (kept.file, kept.recorded) = (Some(file), kept.count),
                 // Another try comes, and the end of the campaign tells if that fails, too.
                 Err(error) => self.stats.unwritten = Some(error.to_string()),
@@ -282,7 +301,7 @@ impl Report {
     }
 }
 
-fn worker(
+fn worker<T: PowerTarget>(
     options: &Options,
     job: u64,
     clock: &Stopwatch,
@@ -290,7 +309,8 @@ fn worker(
     over: &AtomicBool,
     sender: &mpsc::SyncSender<News>,
 ) {
-    let mut session = Session::default();
+    let mut session = Session::<T>::of_target();
+    let repertoire = T::repertoire();
     let mut coverage = Coverage::default();
     let mut known = BTreeMap::new();
     let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
@@ -303,7 +323,7 @@ fn worker(
         if done || halted || clock.exceeds(budget) {
             break;
         }
-        let program = Rc::new(options.program(index));
+        let program = Rc::new(options.program(&repertoire, index));
         match examine(&mut session, &program, index, options) {
             Err(reason) => drop(sender.send(News::Refused(reason))),
             Ok(shown) => {
@@ -334,7 +354,7 @@ fn worker(
 /// Executes a program, and judges its cuts if it is one of those that are cut, or if a broken rule
 /// was seen: a consequence says more.
 fn examine(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Rc<Program>,
     index: u64,
     options: &Options,
@@ -359,8 +379,8 @@ struct Label {
 
 /// Minimizes a finding, if it is one of the first of its label that this worker sees: two bugs may
 /// break one guarantee. All later ones count as the first.
-fn news(
-    session: &mut Session,
+fn news<T: PowerTarget>(
+    session: &mut Session<T>,
     index: u64,
     finding: Finding,
     known: &mut BTreeMap<String, Label>,
@@ -379,15 +399,15 @@ fn news(
 }
 
 /// Minimizes a finding. What does not replay from its text helps nobody: rather the larger one.
-pub fn smallest(session: &mut Session, finding: Finding) -> Finding {
+pub fn smallest<T: PowerTarget>(session: &mut Session<T>, finding: Finding) -> Finding {
     let effort = minimize::Effort::default();
     let minimized = minimize::minimize(session, &finding, effort, &mut |_| {}).finding;
-    if replays(&minimized) { minimized } else { finding }
+    if replays::<T>(&minimized) { minimized } else { finding }
 }
 
 /// Whether the text of a finding shows the same in a session that has seen nothing else.
-fn replays(finding: &Finding) -> bool {
-    let replay = |program: Program| replay::replay(&mut Session::default(), &program).ok();
+fn replays<T: PowerTarget>(finding: &Finding) -> bool {
+    let replay = |program: Program| replay::replay(&mut Session::<T>::of_target(), &program).ok();
     let replayed = program::strict(&finding.text()).ok().and_then(replay);
     replayed.is_some_and(|replayed| replayed.as_expected && replayed.divergences == 0)
 }

@@ -7,6 +7,8 @@
 use crate::execution::{Executed, Executor};
 use crate::program::Program;
 use crate::recovery::{Depth, Recovered, Recoverer, Share};
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use crate::verdict::{Phase, Wrong};
 use machine::Moment;
 use machine::choosers::Dice;
@@ -87,21 +89,32 @@ pub struct CutFound {
 type CutKey = (u128, u64, u64);
 
 /// Judges the cuts of executions, with everything reusable kept.
-#[derive(Default)]
-pub struct Judge {
+pub struct Judge<T = EngineTarget> {
     /// What was judged in this exploration: crash states with what was promised of them.
     judged: Option<FxHashSet<CutKey>>,
     /// The key of what is looked for; anything else is passed.
     wanted: Option<String>,
     explorer: Explorer<Recovered>,
-    recoverer: Recoverer,
+    recoverer: Recoverer<T>,
 }
 
-impl Judge {
+impl Default for Judge {
+    fn default() -> Self {
+        Judge::of_target()
+    }
+}
+
+impl<T: PowerTarget> Judge<T> {
+    /// A judge of a target that the type names.
+    pub fn of_target() -> Self {
+        let recoverer = Recoverer::of_target();
+        Judge { judged: None, wanted: None, explorer: Explorer::default(), recoverer }
+    }
+
     /// Judges the cuts of the last execution; stops at the first thing wrong.
     pub fn judge(
         &mut self,
-        executor: &Executor,
+        executor: &Executor<T>,
         executed: &Executed,
         program: &Rc<Program>,
         plan: &Plan,
@@ -144,7 +157,7 @@ impl Judge {
     }
 
     /// What the verdict on a cut depends on. Not known where the device fails requests.
-    fn key(&self, executor: &Executor, program: &Program, cut: Moment) -> Option<CutKey> {
+    fn key(&self, executor: &Executor<T>, program: &Program, cut: Moment) -> Option<CutKey> {
         let is_known = self.judged.is_some() && program.faults.is_empty();
         is_known.then(|| {
             let (by_then, in_all) = executor.observed(cut);
@@ -154,7 +167,7 @@ impl Judge {
 
     fn judge_cut(
         &mut self,
-        executor: &Executor,
+        executor: &Executor<T>,
         program: &Rc<Program>,
         cut: Moment,
         plan: &Plan,
@@ -195,7 +208,7 @@ impl Judge {
     /// in which they are judged: what a floor of the cost is computed from.
     pub fn footprints(
         &mut self,
-        executor: &Executor,
+        executor: &Executor<T>,
         executed: &Executed,
         program: &Rc<Program>,
         plan: &Plan,
@@ -228,7 +241,7 @@ impl Judge {
     /// Judges one crash state, as a finding describes it.
     pub fn judge_one(
         &mut self,
-        executor: &Executor,
+        executor: &Executor<T>,
         program: &Rc<Program>,
         moment: Moment,
         selection: &Selection,
@@ -248,15 +261,28 @@ impl Judge {
     }
 }
 
-fn judge_seen(executor: &Executor, cut: Moment, recovered: &Recovered) -> Option<Wrong> {
+fn judge_seen(
+    executor: &Executor<impl PowerTarget>,
+    cut: Moment,
+    recovered: &Recovered,
+) -> Option<Wrong> {
     let verdict =
         executor.with_oracle(|oracle| oracle.judge(oracle::Moment(cut.0), &recovered.seen));
     verdict.err().map(|violation| Wrong::from_violation(&violation, Phase::Recovered))
 }
 
 /// The moments to cut at: each the last before the next disk event.
-fn moments(executor: &Executor, executed: &Executed, plan: &Plan, dice: &mut Dice) -> Vec<Moment> {
+fn moments(
+    executor: &Executor<impl PowerTarget>,
+    executed: &Executed,
+    plan: &Plan,
+    dice: &mut Dice,
+) -> Vec<Moment> {
     let changes = executor.machine().disk().log().cuts();
+    if changes.is_empty() {
+        // Nothing was written: the new image is all there is, whatever was promised.
+        return vec![executed.end];
+    }
     let mut cuts: Vec<Moment> = Vec::with_capacity(changes.len());
     for (index, _) in changes.iter().enumerate() {
         let cut = match changes.get(index + 1) {

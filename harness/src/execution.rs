@@ -1,4 +1,4 @@
-//! One execution of a program on the engine, on the machine, under the eyes of the oracle.
+//! One execution of a program on a target, on the machine, under the eyes of the oracle.
 //!
 //! Setup runs without preemption, the tasks as the chooser decides, then everything is unmounted
 //! cleanly. The disk's log and the oracle's history of that one run are what all cuts are judged on
@@ -6,17 +6,15 @@
 
 use crate::images::{Base, Images};
 use crate::program::{ChooserKind, Direction, Program, Temper};
-use crate::target::engine::{EngineTarget, EngineWorker};
-use crate::target::{Call, Performed, Target};
+use crate::target::engine::EngineTarget;
+use crate::target::{Call, Performed, PowerTarget, Stage};
 use crate::verdict::{Phase, Wrong};
-use engine::Fs;
-use engine::defects::Defects;
 use machine::choosers::{self, Bytes, Delay, Pct, Pos, Random, Replay, RoundRobin, Tempered};
 use machine::disk::{Op, Rule};
 use machine::footprint::{self, Touch};
 use machine::{Chooser, Config, End, Kind, Machine, Moment, Stopped, Task, TaskId};
 use oracle::operation::{NodeId, OpId, Operation, Outcome, PathId, Span, TaskIndex};
-use oracle::{CallId, Oracle, Promises};
+use oracle::{CallId, Oracle};
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -81,10 +79,10 @@ pub struct Begun {
 }
 
 /// What the tasks of one execution share.
-struct Shared {
+struct Shared<T> {
     program: Rc<Program>,
     oracle: RefCell<Oracle>,
-    target: EngineTarget,
+    target: T,
     wrong: RefCell<Option<Wrong>>,
     /// Asynchronous operations whose results are out.
     submitted: RefCell<SmallVec<[(OpId, CallId); 4]>>,
@@ -98,9 +96,9 @@ struct Shared {
 }
 
 /// Executes programs, one after the other, with everything reusable kept.
-pub struct Executor {
+pub struct Executor<T = EngineTarget> {
     machine: Machine,
-    shared: Option<Rc<Shared>>,
+    shared: Option<Rc<Shared<T>>>,
     spare_oracle: Option<Oracle>,
     base: Option<Rc<Base>>,
     /// The name hash of every task of the last execution, by number.
@@ -115,8 +113,15 @@ impl Default for Executor {
 }
 
 impl Executor {
-    /// An executor with a machine of its own.
+    /// An executor of the engine, with a machine of its own.
     pub fn new() -> Self {
+        Executor::of_target()
+    }
+}
+
+impl<T: PowerTarget> Executor<T> {
+    /// An executor of a target that the type names, with a machine of its own.
+    pub fn of_target() -> Self {
         let machine = Machine::new(Config::default(), machine::io::no_disk(), Box::new(RoundRobin));
         let names = Vec::new();
         Executor { machine, shared: None, spare_oracle: None, base: None, names, observes: false }
@@ -131,7 +136,7 @@ impl Executor {
     ///
     /// # Panics
     /// If nothing was executed yet.
-    pub fn with_oracle<T>(&self, look: impl FnOnce(&Oracle) -> T) -> T {
+    pub fn with_oracle<R>(&self, look: impl FnOnce(&Oracle) -> R) -> R {
         let shared = self.shared.as_ref().expect("something was executed");
         look(&shared.oracle.borrow())
     }
@@ -178,7 +183,7 @@ impl Executor {
     /// A sentence, if the image cannot be made or a defect has no such name.
     pub fn execute(
         &mut self,
-        images: &mut Images,
+        images: &mut Images<T>,
         program: &Rc<Program>,
         manner: Manner,
     ) -> Result<Executed, String> {
@@ -192,15 +197,17 @@ impl Executor {
     /// As [`Executor::execute`].
     pub fn execute_with(
         &mut self,
-        images: &mut Images,
+        images: &mut Images<T>,
         program: &Rc<Program>,
         manner: Manner,
         chooser: Box<dyn Chooser>,
     ) -> Result<(Executed, Box<dyn Chooser>), String> {
-        let defects = defects(program)?;
+        if let Some(what) = T::repertoire().lacks(program) {
+            return Err(format!("failed to execute the program: the target has no {what}"));
+        }
         let base = images.base(&program.image)?;
         self.prepare(program, &base, manner);
-        let shared = self.share(program, &base, defects);
+        let shared = self.share(program, &base)?;
         let mut executed = Executed::default();
         let mounted = self.mount(&shared);
         executed.setup_end = self.machine.now();
@@ -242,21 +249,20 @@ impl Executor {
         self.names.clear();
     }
 
-    fn share(&mut self, program: &Rc<Program>, base: &Rc<Base>, defects: Defects) -> Rc<Shared> {
-        let promised = promises(program);
+    fn share(&mut self, program: &Rc<Program>, base: &Rc<Base>) -> Result<Rc<Shared<T>>, String> {
+        let target = T::new(program, Stage::Execution)?;
         let mut oracle = match self.spare_oracle.take() {
             Some(mut oracle) => {
-                oracle.reset(promised.clone());
+                oracle.reset(target.promises());
                 oracle
             }
-            None => Oracle::new(promised.clone()),
+            None => Oracle::new(target.promises()),
         };
         oracle.set_path_names(program.paths.iter().map(String::as_str));
-        let options = crate::knobs::mount_options(&program.mount);
         let shared = Rc::new(Shared {
             program: program.clone(),
             oracle: RefCell::new(oracle),
-            target: EngineTarget::new(options, defects, promised),
+            target,
             wrong: RefCell::new(None),
             submitted: RefCell::default(),
             operations: Cell::new(0),
@@ -266,11 +272,11 @@ impl Executor {
         });
         debug_assert!(!base.devices.is_empty());
         self.shared = Some(shared.clone());
-        shared
+        Ok(shared)
     }
 
     /// Mounts and runs the setup, without preemption. Whether both succeeded.
-    fn mount(&mut self, shared: &Rc<Shared>) -> bool {
+    fn mount(&mut self, shared: &Rc<Shared<T>>) -> bool {
         self.machine.set_chooser(Box::new(RoundRobin));
         let inside = shared.clone();
         let body = move |task: &Task| -> Result<(), Stopped> {
@@ -281,18 +287,24 @@ impl Executor {
             }
             inside.target.watch();
             plan_faults(task, &inside.program, None);
-            let mut worker = EngineWorker::new(task, TaskIndex(0));
+            let mut worker = inside.target.worker(task, TaskIndex(0));
             for (index, operation) in inside.program.setup.iter().enumerate() {
-                inside.perform(&mut worker, TaskIndex(0), OpId(index as u16 + 1), operation)?;
+                inside.perform(
+                    task,
+                    &mut worker,
+                    TaskIndex(0),
+                    OpId(index as u16 + 1),
+                    operation,
+                )?;
             }
-            inside.end_of_task(&mut worker)
+            inside.end_of_task(task, &mut worker)
         };
         self.machine.spawn("setup", Kind::Foreground, Box::new(body));
         let end = self.machine.run();
         end == End::Done && shared.wrong.borrow().is_none()
     }
 
-    fn run_tasks(&mut self, shared: &Rc<Shared>, chooser: Box<dyn Chooser>) -> Box<dyn Chooser> {
+    fn run_tasks(&mut self, shared: &Rc<Shared<T>>, chooser: Box<dyn Chooser>) -> Box<dyn Chooser> {
         self.machine.set_chooser(chooser);
         let mut first = shared.program.setup.len() as u16 + 1;
         for (index, task) in shared.program.tasks.iter().enumerate() {
@@ -300,12 +312,12 @@ impl Executor {
             let start = first;
             let body = move |task: &Task| -> Result<(), Stopped> {
                 let who = TaskIndex(index as u8 + 1);
-                let mut worker = EngineWorker::new(task, who);
+                let mut worker = inside.target.worker(task, who);
                 let program = inside.program.clone();
                 for (at, operation) in program.tasks[index].ops.iter().enumerate() {
-                    inside.perform(&mut worker, who, OpId(start + at as u16), operation)?;
+                    inside.perform(task, &mut worker, who, OpId(start + at as u16), operation)?;
                 }
-                inside.end_of_task(&mut worker)
+                inside.end_of_task(task, &mut worker)
             };
             self.machine.spawn(&task.name, Kind::Foreground, Box::new(body));
             first += task.ops.len() as u16;
@@ -316,10 +328,10 @@ impl Executor {
 
     /// Reads everything, unmounts: after that all must be durable, which the oracle is told as a
     /// `sync`.
-    fn finish(&mut self, shared: &Rc<Shared>) {
+    fn finish(&mut self, shared: &Rc<Shared<T>>) {
         let inside = shared.clone();
         let body = move |task: &Task| -> Result<(), Stopped> {
-            let mut worker = EngineWorker::new(task, TaskIndex(0));
+            let mut worker = inside.target.worker(task, TaskIndex(0));
             let mut id = inside.program.operation_count() as u16 + 1;
             for index in 0..inside.program.paths.len() {
                 let path = PathId(index as u8);
@@ -328,19 +340,19 @@ impl Executor {
                     Some(size) if size > 0 => Operation::Read { path, span: Span::new(0, size) },
                     _ => Operation::Stat { path },
                 };
-                inside.perform(&mut worker, TaskIndex(0), OpId(id), &read)?;
+                inside.perform(task, &mut worker, TaskIndex(0), OpId(id), &read)?;
                 id += 1;
             }
             for node in (0..inside.program.image.buffers).map(NodeId) {
                 let read = Operation::NodeRead { node };
-                inside.perform(&mut worker, TaskIndex(0), OpId(id), &read)?;
+                inside.perform(task, &mut worker, TaskIndex(0), OpId(id), &read)?;
                 id += 1;
             }
-            inside.perform(&mut worker, TaskIndex(0), OpId(id), &Operation::List)?;
+            inside.perform(task, &mut worker, TaskIndex(0), OpId(id), &Operation::List)?;
             let sync = Operation::Sync;
             let call = inside.invoke(task, TaskIndex(0), OpId(id + 1), &sync);
-            let outcome = inside.target.unmount(task);
-            inside.complete(task, call, &outcome)
+            let unmounted = inside.target.unmount(task, &inside.program);
+            inside.conclude(task, call, unmounted)
         };
         self.machine.spawn("end", Kind::Foreground, Box::new(body));
         if self.machine.run() == End::Done {
@@ -348,7 +360,7 @@ impl Executor {
         }
     }
 
-    fn collect(&mut self, shared: &Rc<Shared>, executed: &mut Executed) {
+    fn collect(&mut self, shared: &Rc<Shared<T>>, executed: &mut Executed) {
         executed.end = self.machine.now();
         executed.decisions = self.machine.choices().len() as u64;
         executed.operations = shared.operations.get();
@@ -367,7 +379,7 @@ impl Executor {
     }
 }
 
-impl Shared {
+impl<T: PowerTarget> Shared<T> {
     fn set_wrong(&self, task: &Task, wrong: Wrong) {
         let mut slot = self.wrong.borrow_mut();
         if slot.is_none() {
@@ -424,12 +436,12 @@ impl Shared {
 
     fn perform(
         &self,
-        worker: &mut EngineWorker<'_>,
+        task: &Task,
+        worker: &mut T::Worker<'_>,
         who: TaskIndex,
         id: OpId,
         operation: &Operation,
     ) -> Result<(), Stopped> {
-        let task = worker.task();
         let call = self.invoke(task, who, id, operation);
         plan_faults(task, &self.program, Some(id));
         let request = Call { program: &self.program, task: who, id, operation };
@@ -438,7 +450,7 @@ impl Shared {
             self.submitted.borrow_mut().push((id, call));
             return Ok(());
         }
-        self.collect_async(worker)?;
+        self.collect_async(task, worker)?;
         self.conclude(task, call, performed)
     }
 
@@ -454,8 +466,7 @@ impl Shared {
     }
 
     /// Tells the oracle of asynchronous operations that have been reaped.
-    fn collect_async(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
-        let task = worker.task();
+    fn collect_async(&self, task: &Task, worker: &mut T::Worker<'_>) -> Result<(), Stopped> {
         let mut reaped: SmallVec<[(OpId, Performed); 4]> = SmallVec::new();
         self.target.reaped(worker, &mut |id, performed| reaped.push((id, performed)));
         for (id, performed) in reaped {
@@ -469,9 +480,9 @@ impl Shared {
     }
 
     /// A task that ends waits for what it has submitted, as a process does.
-    fn end_of_task(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
+    fn end_of_task(&self, task: &Task, worker: &mut T::Worker<'_>) -> Result<(), Stopped> {
         self.target.reap(worker)?;
-        self.collect_async(worker)
+        self.collect_async(task, worker)
     }
 }
 
@@ -519,28 +530,4 @@ pub fn chooser(program: &Program) -> Box<dyn Chooser> {
         Temper::Straggler => choosers::Temper::Straggler,
     };
     Box::new(Tempered::new(chooser, temper, knobs.seed))
-}
-
-/// The defects that a program switches on.
-///
-/// # Errors
-/// A sentence, if there is no defect of such a name.
-pub fn defects(program: &Program) -> Result<Defects, String> {
-    let mut set = Defects::NONE;
-    for name in &program.defects {
-        let defect = engine::defects::Defect::by_name(name).map_err(|error| error.to_string())?;
-        set = set.with(defect);
-    }
-    Ok(set)
-}
-
-/// What the engine promises on an image of these knobs.
-pub fn promises(program: &Program) -> Promises {
-    let promises = if program.image.datacow { Promises::strict() } else { Promises::in_place() };
-    Promises { bare_nodes: program.image.buffers, ..promises }
-}
-
-/// What the executor needs of a mounted file system to look at it from outside.
-pub fn mounted(executor: &Executor) -> Option<Fs> {
-    executor.shared.as_ref().and_then(|shared| shared.target.fs())
 }

@@ -8,6 +8,7 @@ use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::program::Program;
 use crate::session::{Session, Shown};
+use crate::target::PowerTarget;
 use machine::Chooser;
 use machine::choosers::{Exhaustive, Reduced, Shard};
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ enum Walked {
 /// # Errors
 /// A sentence, if the program cannot be executed.
 pub fn explore(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Program,
     bounds: Bounds,
     stop: &AtomicBool,
@@ -144,7 +145,7 @@ pub fn explore(
 /// # Errors
 /// As [`explore`].
 pub fn explore_for(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Program,
     bounds: Bounds,
     key: Option<&str>,
@@ -175,7 +176,7 @@ pub fn explore_for(
             let is_enough = explored.schedules >= bounds.schedules || stop.load(Ordering::Relaxed);
             explored.finding.is_none() && !is_enough
         };
-        let walked = walk::<Reduced>(session, &program, bound, bounds.shard, &mut visit);
+        let walked = walk::<Reduced, _>(session, &program, bound, bounds.shard, &mut visit);
         if walked != Ok(Walked::All) || !all_judged {
             session.judge_once(false);
             walked?;
@@ -193,7 +194,7 @@ pub fn explore_for(
 
 /// Looks for the same violation with fewer switches, among the first schedules of its bound.
 fn shorten(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Rc<Program>,
     bound: u32,
     bounds: Bounds,
@@ -202,7 +203,7 @@ fn shorten(
     let Some(best) = &mut explored.finding else { return Ok(()) };
     let mut left = bounds.shorten;
     if left > 0 {
-        walk::<Reduced>(session, program, bound, bounds.shard, &mut |shown| {
+        walk::<Reduced, _>(session, program, bound, bounds.shard, &mut |shown| {
             left -= 1;
             if let Some(finding) = &shown.finding
                 && !shown.executed.is_declined
@@ -223,7 +224,7 @@ fn shorten(
 /// # Errors
 /// A sentence, if the program cannot be executed, or its executions do not repeat.
 pub fn survey(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Program,
     bounds: Bounds,
     reduced: bool,
@@ -247,8 +248,8 @@ pub fn survey(
             surveyed.schedules < bounds.schedules
         };
         let walked = match reduced {
-            true => walk::<Reduced>(session, &program, bound, bounds.shard, &mut visit)?,
-            false => walk::<Exhaustive>(session, &program, bound, None, &mut visit)?,
+            true => walk::<Reduced, _>(session, &program, bound, bounds.shard, &mut visit)?,
+            false => walk::<Exhaustive, _>(session, &program, bound, None, &mut visit)?,
         };
         match walked {
             Walked::All => {}
@@ -268,8 +269,8 @@ pub(crate) fn bare(program: &Program) -> Program {
 }
 
 /// Executes the schedules within one bound until the visitor has enough.
-fn walk<S: Search>(
-    session: &mut Session,
+fn walk<S: Search, T: PowerTarget>(
+    session: &mut Session<T>,
     program: &Rc<Program>,
     bound: u32,
     shard: Option<Shard>,

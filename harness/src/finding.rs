@@ -4,6 +4,7 @@ use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
 use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
 use crate::signature::Circumstances;
+use crate::target::PowerTarget;
 use crate::verdict::Wrong;
 use machine::choice::{Actor, DEVICE, RUN, name_hash};
 use machine::choosers::{self, Replay};
@@ -29,7 +30,7 @@ pub struct Finding {
 impl Finding {
     /// The finding of something wrong while the program ran.
     pub fn live(
-        executor: &Executor,
+        executor: &Executor<impl PowerTarget>,
         executed: &Executed,
         program: &Program,
         wrong: &Wrong,
@@ -42,7 +43,7 @@ impl Finding {
 
     /// The finding of something wrong on a crash state.
     pub fn crash(
-        executor: &Executor,
+        executor: &Executor<impl PowerTarget>,
         executed: &Executed,
         program: &Program,
         found: &CutFound,
@@ -135,7 +136,7 @@ pub struct Taken {
 }
 
 /// The choices of the last execution of the tasks.
-pub fn taken(executor: &Executor, executed: &Executed) -> Vec<Taken> {
+pub fn taken(executor: &Executor<impl PowerTarget>, executed: &Executed) -> Vec<Taken> {
     let choices = executor.machine().choices();
     let names = executor.task_names();
     let mut now: Vec<Option<OpId>> = vec![None; names.len()];
@@ -177,7 +178,11 @@ pub fn schedule<'a>(taken: impl IntoIterator<Item = &'a Taken>) -> Schedule {
 }
 
 /// The program with the choices of its last execution.
-fn recorded(executor: &Executor, executed: &Executed, program: &Program) -> Program {
+fn recorded(
+    executor: &Executor<impl PowerTarget>,
+    executed: &Executed,
+    program: &Program,
+) -> Program {
     let mut program = program.clone();
     program.schedule = Some(schedule(&taken(executor, executed)));
     program.choices.clear();

@@ -12,6 +12,7 @@ use crate::finding::Finding;
 use crate::lanes::{self, Window};
 use crate::program;
 use crate::session::Session;
+use crate::target::PowerTarget;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -80,7 +81,12 @@ pub fn directory_name(finding: &Finding) -> String {
 ///
 /// # Errors
 /// Those of the file system.
-pub fn add(root: &Path, finding: &Finding, seen: &Sighting, count: u64) -> io::Result<PathBuf> {
+pub fn add<T: PowerTarget>(
+    root: &Path,
+    finding: &Finding,
+    seen: &Sighting,
+    count: u64,
+) -> io::Result<PathBuf> {
     let folder = root.join(directory_name(finding));
     let file = folder.join(PROGRAM);
     fs::create_dir_all(&folder)?;
@@ -98,7 +104,7 @@ pub fn add(root: &Path, finding: &Finding, seen: &Sighting, count: u64) -> io::R
     });
     if is_smaller {
         finding.write_as(&folder, PROGRAM)?;
-        write(&folder, TRACE, &trace(finding))?;
+        write(&folder, TRACE, &trace::<T>(finding))?;
     }
     let text = serde_json::to_string_pretty(&record).map_err(io::Error::other)?;
     write(&folder, RECORD, &(text + "\n"))?;
@@ -146,8 +152,8 @@ fn record(finding: &Finding, seen: &Sighting, count: u64) -> Record {
 }
 
 /// The steps from the end of the setup to the cut, in a session that has seen nothing else.
-fn trace(finding: &Finding) -> String {
-    let mut session = Session::default();
+fn trace<T: PowerTarget>(finding: &Finding) -> String {
+    let mut session = Session::<T>::of_target();
     let replayed = program::strict(&finding.text()).map_err(|error| error.to_string());
     let shown = replayed.and_then(|program| session.replay(&Rc::new(program)));
     match shown {
@@ -170,6 +176,7 @@ fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::engine::EngineTarget;
     use crate::verdict::{Phase, Wrong};
 
     fn finding(operations: &str) -> Finding {
@@ -193,8 +200,11 @@ mod tests {
         let root = tempfile::tempdir().expect("there is room");
         let one = finding("  write f 0 4K\n  fsync f\n");
         let same = finding("  write f 4K 8K\n  fsync f\n");
-        let file = add(root.path(), &one, &sighting(100), 1).expect("written");
-        assert_eq!(add(root.path(), &same, &sighting(200), 4).expect("written"), file);
+        let file = add::<EngineTarget>(root.path(), &one, &sighting(100), 1).expect("written");
+        assert_eq!(
+            add::<EngineTarget>(root.path(), &same, &sighting(200), 4).expect("written"),
+            file
+        );
         let listed = list(root.path()).expect("it is there");
         assert_eq!(listed.len(), 1);
         let record = &listed[0].record;
@@ -206,9 +216,9 @@ mod tests {
     #[test]
     fn another_bug_has_another_directory() {
         let root = tempfile::tempdir().expect("there is room");
-        add(root.path(), &finding("  write f 0 4K\n  fsync f\n"), &sighting(1), 1)
+        add::<EngineTarget>(root.path(), &finding("  write f 0 4K\n  fsync f\n"), &sighting(1), 1)
             .expect("written");
-        add(root.path(), &finding("  dwrite f 0 4K\n  fsync f\n"), &sighting(2), 1)
+        add::<EngineTarget>(root.path(), &finding("  dwrite f 0 4K\n  fsync f\n"), &sighting(2), 1)
             .expect("written");
         let listed = list(root.path()).expect("it is there");
         assert_eq!(listed.len(), 2);

@@ -1,14 +1,17 @@
-//! Base images: one `mkfs` for each combination of image knobs, on an anonymous memory map, shared
-//! by all executions that start from it.
+//! Base images: each combination of image knobs is formatted once, on an anonymous memory map, and
+//! shared by all executions that start from it.
 
 use crate::program::ImageKnobs;
+use crate::target::PowerTarget;
+use crate::target::engine::{EngineTarget, mkfs};
 use engine::options::ImageOptions;
 use machine::choosers::RoundRobin;
 use machine::disk::{BlockSource, Disk};
 use machine::medium::Medium;
-use machine::{Config, DeviceId, End, Kind, Machine};
+use machine::{Config, DeviceId, End, Kind, Machine, Task};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::rc::Rc;
 
 /// Images kept at most; the oldest goes first. A campaign draws from 768 combinations; an image
@@ -19,17 +22,29 @@ const IMAGES_MAX: usize = 1024;
 pub struct Base {
     /// Its devices, whose content never changes.
     pub devices: SmallVec<[Rc<dyn BlockSource>; 2]>,
-    /// Free blocks when it was made: what must come back when everything is deleted.
-    pub free_blocks: u64,
+    /// Free blocks when it was made, if the target can tell: what must come back when everything
+    /// is deleted.
+    pub free_blocks: Option<u64>,
 }
 
 /// The images made so far.
-#[derive(Default)]
-pub struct Images {
+pub struct Images<T = EngineTarget> {
     made: Vec<(ImageKnobs, Rc<Base>)>,
+    target: PhantomData<T>,
 }
 
-impl Images {
+impl Default for Images {
+    fn default() -> Self {
+        Images::of_target()
+    }
+}
+
+impl<T: PowerTarget> Images<T> {
+    /// No images, of a target that the type names.
+    pub fn of_target() -> Self {
+        Images { made: Vec::new(), target: PhantomData }
+    }
+
     /// The image for these knobs.
     ///
     /// # Errors
@@ -38,7 +53,7 @@ impl Images {
         if let Some((_, base)) = self.made.iter().find(|(known, _)| known == knobs) {
             return Ok(base.clone());
         }
-        let base = Rc::new(make(knobs)?);
+        let base = Rc::new(make::<T>(knobs)?);
         if self.made.len() == IMAGES_MAX {
             self.made.remove(0);
         }
@@ -47,42 +62,41 @@ impl Images {
     }
 }
 
-fn make(knobs: &ImageKnobs) -> Result<Base, String> {
-    // Anonymous memory holds the poison already, and only what is not poison takes memory.
-    let options = ImageOptions { poison: false, ..crate::knobs::image_options(knobs) };
-    options.check().map_err(|error| format!("failed to make the image: {error}"))?;
+fn make<T: PowerTarget>(knobs: &ImageKnobs) -> Result<Base, String> {
+    let devices =
+        T::devices(knobs).map_err(|error| format!("failed to make the image: {error}"))?;
     let mut media = Vec::new();
-    for (device, blocks) in options.devices().into_iter().enumerate() {
+    for (device, blocks) in devices.into_iter().enumerate() {
         let medium = Medium::anonymous(blocks, device as u8)
             .map_err(|error| format!("failed to map the image: {error}"))?;
         media.push(Rc::new(RefCell::new(medium)));
     }
-    let free_blocks = format(&media, &options)?;
+    let knobs = *knobs;
+    let free_blocks = settled(&media, move |task| T::format(task, &knobs))?;
     let devices = media.into_iter().map(|medium| medium as Rc<dyn BlockSource>).collect();
     Ok(Base { devices, free_blocks })
 }
 
-/// Makes the image and mounts it once, to count what is free.
-fn mkfs(task: &machine::Task, options: &ImageOptions) -> engine::Result<u64> {
-    engine::mkfs::mkfs(task, options)?;
-    let mount = engine::options::MountOptions::default();
-    let fs = engine::Fs::mount(task, &mount, engine::defects::Defects::NONE)?;
-    let free = fs.statfs(task)?.free;
-    fs.abandon();
-    Ok(free)
-}
-
-/// Runs mkfs on the media and settles the result into them; free blocks afterwards.
+/// Runs the engine's mkfs on the media and settles the result into them; free blocks afterwards.
 ///
 /// # Errors
 /// A sentence, if mkfs or the settling fails.
 pub fn format(media: &[Rc<RefCell<Medium>>], options: &ImageOptions) -> Result<u64, String> {
+    let options = *options;
+    settled(media, move |task| mkfs(task, &options))
+}
+
+/// Runs what makes an image in a fibre, and settles what it wrote into the media.
+fn settled<R: 'static, E: std::fmt::Display + 'static>(
+    media: &[Rc<RefCell<Medium>>],
+    make: impl FnOnce(&Task) -> Result<R, E> + 'static,
+) -> Result<R, String> {
     let bases = media.iter().map(|medium| medium.clone() as Rc<dyn BlockSource>).collect();
     let machine = Machine::new(Config::default(), Disk::new(bases), Box::new(RoundRobin));
     let result = Rc::new(Cell::new(None));
-    let (inside, options) = (result.clone(), *options);
-    let body = move |task: &machine::Task| {
-        inside.set(Some(mkfs(task, &options)));
+    let inside = result.clone();
+    let body = move |task: &Task| {
+        inside.set(Some(make(task)));
         Ok(())
     };
     machine.spawn("mkfs", Kind::Foreground, Box::new(body));
@@ -90,8 +104,8 @@ pub fn format(media: &[Rc<RefCell<Medium>>], options: &ImageOptions) -> Result<u
         let fault = machine.faults().first().map_or(String::new(), ToString::to_string);
         return Err(format!("failed to make the image: {fault}"));
     }
-    let free = match result.take() {
-        Some(Ok(free)) => free,
+    let made = match result.take() {
+        Some(Ok(made)) => made,
         Some(Err(error)) => return Err(format!("failed to make the image: {error}")),
         None => return Err("failed to make the image: mkfs did not end".to_string()),
     };
@@ -101,7 +115,7 @@ pub fn format(media: &[Rc<RefCell<Medium>>], options: &ImageOptions) -> Result<u
         disk.settle(DeviceId(device as u8), &mut medium.borrow_mut())
             .map_err(|error| format!("failed to settle the image: {error}"))?;
     }
-    Ok(free)
+    Ok(made)
 }
 
 #[cfg(test)]
@@ -128,7 +142,7 @@ mod tests {
         let media: Vec<_> = media.into_iter().map(|medium| Rc::new(RefCell::new(medium))).collect();
         let free = format(&media, &options).expect("an image");
         let made: Vec<_> = media.into_iter().map(|medium| medium as Rc<dyn BlockSource>).collect();
-        assert_eq!(free, base.free_blocks);
+        assert_eq!(Some(free), base.free_blocks);
         // The superblocks differ in the identity of the image, which tells all options.
         let (made, base) = (contents(&made), contents(&base.devices));
         assert_eq!(made.len(), base.len());

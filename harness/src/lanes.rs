@@ -1,6 +1,7 @@
 //! The executed steps of the last execution, one column for each task, the disk last.
 
 use crate::session::Session;
+use crate::target::PowerTarget;
 use machine::{Access, Actor, Event, Machine, Moment, Step, StepKind};
 
 /// Columns are this wide.
@@ -32,7 +33,7 @@ impl Window {
 }
 
 /// The lines of the picture. Tasks that do nothing in the window have no column.
-pub fn lines(session: &Session, window: Window) -> Vec<String> {
+pub fn lines(session: &Session<impl PowerTarget>, window: Window) -> Vec<String> {
     let executor = session.executor();
     let names = executor.task_names();
     let trace = executor.machine().trace();

@@ -13,6 +13,7 @@ use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
 use crate::program::{Expect, Program};
 use crate::session::Session;
+use crate::target::PowerTarget;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -50,7 +51,7 @@ pub fn is_litmus(program: &Program) -> bool {
 /// # Errors
 /// A sentence, if it expects nothing of an exploration or cannot be executed.
 pub fn check(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     program: &Program,
     allowance: Allowance,
     stop: &AtomicBool,

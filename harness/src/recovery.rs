@@ -4,20 +4,18 @@
 //! What a recovery shows depends on the crash state alone, so it is done once for each class of
 //! states ([`machine::disk::Explorer`]) and judged at every cut that can lead there.
 
-use crate::execution::defects;
 use crate::images::Base;
 use crate::program::{AfterLine, Content, Program};
-use crate::seen::{FileSeen, Seen};
-use crate::target::engine::{EngineTarget, EngineWorker, errno};
-use crate::target::{Call, Performed, Target};
+use crate::seen::Seen;
+use crate::target::engine::EngineTarget;
+use crate::target::{Performed, PowerTarget, Stage, TargetError, Unseen, perform};
 use crate::verdict::{self, Phase, Wrong, guarantee};
-use engine::options::MountOptions;
-use engine::{Error, Fs};
 use machine::choosers::RoundRobin;
 use machine::disk::{CrashState, Explorer, Limits, Selection, Step, TornPolicy};
 use machine::{Config, End, Kind, Machine, Moment, Task};
-use oracle::operation::{BLOCK_BYTES, OpId, PathId, TaskIndex};
+use oracle::operation::{OpId, Operation, PathId, Value};
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::rc::Rc;
 
 /// Steps after which a recovery counts as livelocked.
@@ -25,9 +23,6 @@ const STEPS_MAX: u64 = 200_000;
 
 /// Cuts inside one recovery.
 const INNER_CUTS_MAX: usize = 3;
-
-/// The name of the file that shows that a recovered file system takes new operations.
-const NEW_FILE: &str = "powerfail-new";
 
 /// What is done with a recovered state, beyond reading it.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +74,9 @@ pub struct Recovered {
 }
 
 /// Recovers crash states, with everything reusable kept.
-pub struct Recoverer {
+pub struct Recoverer<T = EngineTarget> {
     machine: Machine,
+    target: PhantomData<T>,
     inner: Explorer<Recovered>,
     /// Recoveries run, those inside recovery included.
     pub recoveries: u64,
@@ -90,17 +86,15 @@ pub struct Recoverer {
 
 impl Default for Recoverer {
     fn default() -> Self {
-        let chooser = Box::new(RoundRobin);
-        let machine = Machine::new(Config::default(), machine::io::no_disk(), chooser);
-        Recoverer { machine, inner: Explorer::new(), recoveries: 0, salt: 0 }
+        Recoverer::of_target()
     }
 }
 
 /// What the task of one recovery and its caller share.
-struct Session {
+struct Session<T> {
     program: Rc<Program>,
-    target: EngineTarget,
-    free_blocks: u64,
+    target: T,
+    free_blocks: Option<u64>,
     depth: Depth,
     salt: u64,
     result: RefCell<Recovered>,
@@ -108,7 +102,15 @@ struct Session {
     mounted: Cell<Moment>,
 }
 
-impl Recoverer {
+impl<T: PowerTarget> Recoverer<T> {
+    /// A recoverer of a target that the type names, with a machine of its own.
+    pub fn of_target() -> Self {
+        let chooser = Box::new(RoundRobin);
+        let machine = Machine::new(Config::default(), machine::io::no_disk(), chooser);
+        let inner = Explorer::new();
+        Recoverer { machine, target: PhantomData, inner, recoveries: 0, salt: 0 }
+    }
+
     /// Recovers a crash state.
     pub fn recover(
         &mut self,
@@ -159,12 +161,15 @@ impl Recoverer {
         self.recoveries += 1;
         self.machine.reset(Config { steps_max: STEPS_MAX, ..Config::default() });
         self.machine.disk_mut().reset(state.bases());
-        let mut options: MountOptions = crate::knobs::mount_options(&program.mount);
-        (options.flusher, options.committer, options.reclaimer) = (0, 0, 0);
-        let defects = defects(program).unwrap_or(engine::defects::Defects::NONE);
+        let target = match T::new(program, Stage::Recovery) {
+            Ok(target) => target,
+            Err(why) => {
+                return (Recovered { wrong: Some(unmade(why)), ..Recovered::default() }, Moment(0));
+            }
+        };
         let session = Rc::new(Session {
             program: program.clone(),
-            target: EngineTarget::new(options, defects, crate::execution::promises(program)),
+            target,
             free_blocks: base.free_blocks,
             depth,
             salt: self.salt,
@@ -241,11 +246,11 @@ fn compare(first: &Recovered, second: &Recovered, cut: Moment) -> Option<Wrong> 
     }
 }
 
-impl Session {
+impl<T: PowerTarget> Session<T> {
     fn examine(&self, task: &Task) -> Result<(), Wrong> {
         self.target.mount(task).map_err(|error| {
             let message = format!("failed to mount after the power cut: {error}");
-            Wrong::recovered(verdict::MOUNT_FAILED, guarantee::MOUNTS, &cause(&error), message)
+            Wrong::recovered(verdict::MOUNT_FAILED, guarantee::MOUNTS, &error.cause, message)
         })?;
         self.mounted.set(task.machine().now());
         if self.depth.check {
@@ -261,55 +266,34 @@ impl Session {
         Ok(())
     }
 
-    fn fs(&self) -> Fs {
-        self.target.fs().expect("it is mounted")
-    }
-
     fn check(&self, task: &Task) -> Result<(), Wrong> {
-        let report = engine::check(task).map_err(|error| {
-            let message = format!("the full check ended with: failed to read: {error}");
-            Wrong::recovered(verdict::CHECK_FAILED, guarantee::CHECKS, &cause(&error), message)
+        let failed = |cause: &str, message: String| {
+            Wrong::recovered(verdict::CHECK_FAILED, guarantee::CHECKS, cause, message)
+        };
+        let problem = self.target.check(task).map_err(|TargetError { cause, message }| {
+            failed(&cause, format!("the full check ended with: failed to read: {message}"))
         })?;
-        match report.problems.first() {
+        match problem {
             None => Ok(()),
-            Some(problem) => Err(Wrong::recovered(
-                verdict::CHECK_FAILED,
-                guarantee::CHECKS,
-                problem.kind.name(),
-                format!("the full check of the recovered image says: {problem}"),
+            Some(TargetError { cause, message }) => Err(failed(
+                &cause,
+                format!("the full check of the recovered image says: {message}"),
             )),
         }
     }
 
     /// Reads everything through the ordinary interface.
     fn look(&self, task: &Task) -> Result<Seen, Wrong> {
-        let fs = self.fs();
-        let failed = |what: &str, error: Error| {
-            let message = format!("failed to {what} after recovery: {error}");
-            Wrong::recovered(verdict::UNUSABLE, guarantee::USABLE, &cause(&error), message)
-        };
-        let mut seen = Seen::default();
-        let names = fs.list(task).map_err(|error| failed("list the names", error))?;
-        for name in names {
-            let Some(index) = self.program.paths.iter().position(|path| *path == name) else {
+        self.target.look(task, &self.program).map_err(|unseen| match unseen {
+            Unseen::Ghost(name) => {
                 let message = format!("the name {name:?} is there, which no operation created");
-                return Err(Wrong::recovered("ghost-name", 4, "", message));
-            };
-            let file = fs.open(task, &name).map_err(|error| failed("open a file", error))?;
-            let stat = file.stat(task).map_err(|error| failed("stat a file", error))?;
-            let count = stat.size.div_ceil(BLOCK_BYTES);
-            let mut blocks = Vec::with_capacity(count as usize);
-            for block in 0..count {
-                blocks.push(file.read_block(task, block).map_err(|error| errno(&error)));
+                Wrong::recovered("ghost-name", 4, "", message)
             }
-            let path = PathId(index as u8);
-            seen.push(FileSeen { path, size: stat.size, nlink: stat.nlink, blocks });
-        }
-        for node in 0..self.program.image.buffers {
-            let versions = fs.node_read(task, node).map(|halves| halves.map(OpId));
-            seen.nodes.push(versions.map_err(|error| errno(&error)));
-        }
-        Ok(seen)
+            Unseen::Failed(what, TargetError { cause, message }) => {
+                let message = format!("failed to {what} after recovery: {message}");
+                Wrong::recovered(verdict::UNUSABLE, guarantee::USABLE, &cause, message)
+            }
+        })
     }
 
     /// The program's own demands on every recovered state.
@@ -358,24 +342,19 @@ impl Session {
                     }
                 }
                 drop(result);
-                let mut found = vec![0; span.len as usize];
-                let file = self.fs().open(task, name(path)).map_err(|error| error.to_string())?;
-                let count = file.read(task, span.offset, &mut found);
-                let count = count.map_err(|error| format!("failed to read: {error}"))?;
-                match found[..count] == expected[..] {
-                    true => Ok(()),
-                    false => Err(format!("{} holds other bytes", name(path))),
+                let read = Operation::Read { path: *path, span: *span };
+                match perform(&self.target, task, &self.program, id, &read) {
+                    Performed::Done(Ok(Value::Bytes(found))) if found == expected => Ok(()),
+                    Performed::Done(Ok(_)) => Err(format!("{} holds other bytes", name(path))),
+                    other => Err(format!("failed to read: {}", refusal(other))),
                 }
             }
             AfterLine::Operation(operation) => {
                 drop(result);
-                let mut worker = EngineWorker::new(task, TaskIndex(0));
-                let call = Call { program: &self.program, task: TaskIndex(0), id, operation };
-                match self.target.perform(&mut worker, &call) {
-                    Performed::Done(Err(errno)) => Err(format!("the operation fails: {errno:?}")),
-                    Performed::Stopped => Err("the machine stopped".to_string()),
-                    Performed::Strange(what) => Err(format!("the engine answered with {what}")),
+                match perform(&self.target, task, &self.program, id, operation) {
                     Performed::Done(Ok(_)) | Performed::Submitted => Ok(()),
+                    Performed::Done(Err(errno)) => Err(format!("the operation fails: {errno:?}")),
+                    other => Err(refusal(other)),
                 }
             }
         }
@@ -383,68 +362,33 @@ impl Session {
 
     /// New operations, then deletes everything; free space must be back.
     fn usable(&self, task: &Task) -> Result<(), Wrong> {
-        let failed = |error: Error| {
+        let left = self.target.exercise(task, &self.program).map_err(|error| {
             let message = format!("an operation on the recovered file system fails: {error}");
-            Wrong::recovered(verdict::UNUSABLE, guarantee::USABLE, &cause(&error), message)
-        };
-        let leaked = self.work(task).map_err(failed)?;
-        let Some(free) = leaked else { return Ok(()) };
-        let message = format!(
-            "with everything deleted {free} blocks are free, {} when the image was made",
-            self.free_blocks
-        );
-        Err(Wrong::recovered(verdict::LEAKED_SPACE, guarantee::NO_LEAK, "", message))
-    }
-
-    /// The free blocks in the end, if they are not those of the new image.
-    fn work(&self, task: &Task) -> Result<Option<u64>, Error> {
-        let fs = self.fs();
-        // A full device refuses new data, which is no fault, but must let itself be emptied.
-        let is_full = match make_new(&fs, task) {
-            Ok(()) => false,
-            Err(Error::NoSpace { .. }) => true,
-            Err(error) => return Err(error),
-        };
-        delete_all(&fs, task)?;
-        if is_full {
-            make_new(&fs, task)?;
-            delete_all(&fs, task)?;
+            Wrong::recovered(verdict::UNUSABLE, guarantee::USABLE, &error.cause, message)
+        })?;
+        match (left, self.free_blocks) {
+            (Some(free), Some(new)) if free != new => {
+                let message = format!(
+                    "with everything deleted {free} blocks are free, {new} when the image was made"
+                );
+                Err(Wrong::recovered(verdict::LEAKED_SPACE, guarantee::NO_LEAK, "", message))
+            }
+            _ => Ok(()),
         }
-        let free = fs.statfs(task)?.free;
-        Ok((free != self.free_blocks).then_some(free))
     }
 }
 
-/// Makes a new file and reads it back.
-fn make_new(fs: &Fs, task: &Task) -> Result<(), Error> {
-    let file = fs.create(task, NEW_FILE)?;
-    let content = [0x5a_u8; 700];
-    file.write(task, 100, &content, engine::Sync::None)?;
-    file.fsync(task)?;
-    let mut back = [0_u8; 800];
-    let count = file.read(task, 0, &mut back)?;
-    if count != 800 || back[..100] != [0; 100] || back[100..] != content {
-        return Err(Error::Bug("a new file does not read back"));
+/// Why a line of `after` has no result.
+fn refusal(performed: Performed) -> String {
+    match performed {
+        Performed::Done(Err(errno)) => format!("{errno:?}"),
+        Performed::Strange(what) => format!("the engine answered with {what}"),
+        _ => "the machine stopped".to_string(),
     }
-    Ok(())
 }
 
-/// Unlinks every name and makes that durable.
-fn delete_all(fs: &Fs, task: &Task) -> Result<(), Error> {
-    for name in fs.list(task)? {
-        fs.unlink(task, &name)?;
-    }
-    fs.sync(task)
-}
-
-/// What tells errors of one kind apart: the structure, not the place.
-fn cause(error: &Error) -> String {
-    match error {
-        Error::Corrupt { structure, what, .. } => format!("{structure}: {what}"),
-        Error::Io { what, .. } => (*what).to_string(),
-        Error::NoSpace { .. } => "no space".to_string(),
-        Error::Refused(errno) => errno.name().to_string(),
-        Error::Bug(what) => (*what).to_string(),
-        other => other.to_string(),
-    }
+/// What is wrong if there is no target for a program that was executed on one.
+fn unmade(why: String) -> Wrong {
+    let message = format!("failed to mount after the power cut: {why}");
+    Wrong::recovered(verdict::MOUNT_FAILED, guarantee::MOUNTS, "", message)
 }

@@ -4,6 +4,7 @@ use crate::finding::Finding;
 use crate::litmus::{self, Allowance};
 use crate::program::{Expect, Program};
 use crate::session::Session;
+use crate::target::PowerTarget;
 use crate::verdict::Wrong;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
@@ -32,7 +33,10 @@ pub struct Replayed {
 ///
 /// # Errors
 /// A sentence, if it cannot be executed.
-pub fn replay(session: &mut Session, program: &Program) -> Result<Replayed, String> {
+pub fn replay(
+    session: &mut Session<impl PowerTarget>,
+    program: &Program,
+) -> Result<Replayed, String> {
     match &program.expect {
         Some(Expect::Reachable { .. } | Expect::Unreachable { .. }) => {
             let allowance = Allowance { schedules: SCHEDULES_MAX, preemptions: 0 };

@@ -7,6 +7,8 @@ use crate::finding::{self, Finding};
 use crate::images::Images;
 use crate::program::Program;
 use crate::signature::Circumstances;
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use machine::Chooser;
 use machine::choosers::Dice;
 use std::rc::Rc;
@@ -39,15 +41,27 @@ impl Shown {
     }
 }
 
-/// Runs programs one after the other, with everything reusable kept.
-#[derive(Default)]
-pub struct Session {
-    images: Images,
-    executor: Executor,
-    judge: Judge,
+/// Runs programs one after the other, with everything reusable kept: on the engine, or on any
+/// target that the type names.
+pub struct Session<T = EngineTarget> {
+    images: Images<T>,
+    executor: Executor<T>,
+    judge: Judge<T>,
 }
 
-impl Session {
+impl Default for Session {
+    fn default() -> Self {
+        Session::of_target()
+    }
+}
+
+impl<T: PowerTarget> Session<T> {
+    /// A session that has seen nothing, of a target that the type names.
+    pub fn of_target() -> Self {
+        let (images, executor) = (Images::of_target(), Executor::of_target());
+        Session { images, executor, judge: Judge::of_target() }
+    }
+
     /// Executes a program with its own chooser and judges its cuts. `seed` decides which cuts and
     /// states are drawn where there are too many.
     ///
@@ -160,7 +174,7 @@ impl Session {
     }
 
     /// The executor, with the last execution.
-    pub fn executor(&self) -> &Executor {
+    pub fn executor(&self) -> &Executor<T> {
         &self.executor
     }
 }

@@ -9,6 +9,7 @@
 use crate::execution::{Executed, Executor};
 use crate::finding::Finding;
 use crate::program::{self, CutSpec, Program, Rest};
+use crate::target::PowerTarget;
 use crate::verdict::guarantee;
 use machine::disk::Op;
 use machine::{Access, DeviceId, Moment, Preemption};
@@ -25,7 +26,11 @@ pub struct Circumstances {
 
 impl Circumstances {
     /// Those of the last execution, if power is cut as a program says.
-    pub fn of(executor: &Executor, executed: &Executed, program: &Program) -> Self {
+    pub fn of(
+        executor: &Executor<impl PowerTarget>,
+        executed: &Executed,
+        program: &Program,
+    ) -> Self {
         let cut = program.cut.as_ref();
         let end = cut.map_or(Moment(u64::MAX), |cut| Moment(cut.moment));
         let preemptions = executor.machine().preemptions();
@@ -52,7 +57,7 @@ impl Circumstances {
 }
 
 /// What was last written to each block that shows something older, if the rest was kept.
-fn lost(executor: &Executor, cut: &CutSpec) -> Vec<&'static str> {
+fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<&'static str> {
     if cut.rest == Rest::Lost {
         return Vec::new();
     }

@@ -39,20 +39,20 @@ fn agree(name: &str, preemptions: u32) -> (u64, usize) {
     let whole = survey(&program, preemptions, None);
     let single = survey(&program, preemptions, Some("1/1"));
     assert_eq!(whole.schedules, single.schedules, "no state of {name} is in two units");
-    assert_eq!((&whole.signatures, &whole.results), (&single.signatures, &single.results));
+    assert_eq!((&whole.keys, &whole.results), (&single.keys, &single.results));
     for count in [2, 5] {
         let mut sum = Surveyed::default();
         for index in 1..=count {
             let part = survey(&program, preemptions, Some(&format!("{index}/{count}")));
             sum.schedules += part.schedules;
-            unite(&mut sum.signatures, &part.signatures);
+            unite(&mut sum.keys, &part.keys);
             unite(&mut sum.results, &part.results);
         }
         assert_eq!(sum.schedules, single.schedules, "schedules of {count} shards of {name}");
-        assert_eq!(sum.signatures, whole.signatures, "violations of {count} shards of {name}");
+        assert_eq!(sum.keys, whole.keys, "violations of {count} shards of {name}");
         assert_eq!(sum.results, whole.results, "results of {count} shards of {name}");
     }
-    (single.schedules, whole.signatures.len())
+    (single.schedules, whole.keys.len())
 }
 
 #[test]

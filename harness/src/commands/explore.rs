@@ -1,10 +1,12 @@
 //! `powerfail explore`: every schedule within a bound.
 
-use super::{Exit, Failure, bar, interruptible, print_json, read_program, say};
+use super::{COMMAND, Exit, Failure, bar, interruptible, print_json, read_program, say};
 use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
 use crate::lanes::{self, Window};
 use crate::session::Session;
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use clap::Args;
 use machine::choosers::Shard;
 use serde::Serialize;
@@ -57,13 +59,25 @@ struct Document {
     finding: Option<PathBuf>,
 }
 
-/// Explores; exit 1 if a violation is reachable or nothing can be said.
+/// Explores on the engine; exit 1 if a violation is reachable or nothing can be said.
 ///
 /// # Errors
 /// A file that cannot be read, parsed or executed.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    run_on::<EngineTarget>(arguments, json, COMMAND)
+}
+
+/// Explores on a target, which `command` replays.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on<T: PowerTarget>(
+    arguments: &Arguments,
+    json: bool,
+    command: &str,
+) -> Result<Exit, Failure> {
     let program = read_program(&arguments.file)?;
-    let mut session = Session::default();
+    let mut session = Session::<T>::of_target();
     let stop = interruptible();
     let clock = Stopwatch::start();
     let bar = bar(None);
@@ -85,7 +99,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     if json {
         print_json(&document);
     } else {
-        print_text(&document, &explored);
+        print_text(&document, &explored, command);
         if let Some(finding) = explored.first().filter(|_| arguments.trace) {
             let program = Rc::new(finding.program.clone());
             let shown = session.replay(&program).map_err(Failure::Input)?;
@@ -129,7 +143,7 @@ fn document(arguments: &Arguments, explored: &Explored, seconds: f64) -> Result<
     })
 }
 
-fn print_text(document: &Document, explored: &Explored) {
+fn print_text(document: &Document, explored: &Explored, command: &str) {
     let place = document.shard.as_ref().map(|shard| format!(" in shard {shard}"));
     say(&format!(
         "{}{} within {} preemptions: {} schedules ({} to their end), {} cuts, {} crash states, \
@@ -155,6 +169,6 @@ fn print_text(document: &Document, explored: &Explored) {
         say("the bound was not exhausted: nothing is proven");
     }
     if let Some(file) = &document.finding {
-        say(&format!("replay: powerfail replay {}", file.display()));
+        say(&format!("replay: {command} replay {}", file.display()));
     }
 }

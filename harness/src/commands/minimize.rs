@@ -4,6 +4,8 @@ use super::{Exit, Failure, bar, print_json, read_program, say};
 use crate::clock::Stopwatch;
 use crate::minimize::{self, Effort};
 use crate::session::Session;
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -34,13 +36,21 @@ struct Document {
     seconds: f64,
 }
 
-/// Minimizes; exit 1, since the result shows a violation.
+/// Minimizes on the engine; exit 1, since the result shows a violation.
 ///
 /// # Errors
 /// A file that cannot be read or parsed, or shows no violation.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    run_on::<EngineTarget>(arguments, json)
+}
+
+/// Minimizes on a target.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on<T: PowerTarget>(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let program = read_program(&arguments.file)?;
-    let mut session = Session::default();
+    let mut session = Session::<T>::of_target();
     let clock = Stopwatch::start();
     let shown = session.replay(&Rc::new(program.clone())).map_err(Failure::Input)?;
     let Some(finding) = shown.first().cloned() else {

@@ -12,6 +12,7 @@ pub mod findings;
 pub mod image;
 pub mod litmus;
 pub mod minimize;
+pub mod own;
 pub mod prune;
 pub mod regress;
 pub mod replay;
@@ -27,6 +28,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The name by which people call the command.
+const COMMAND: &str = "powerfail";
 
 /// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,8 @@ use crate::lanes::{self, Window};
 use crate::replay::{self, Replayed};
 use crate::report::Outcome;
 use crate::session::Session;
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -34,16 +36,24 @@ struct Row {
     crash_states: u64,
 }
 
-/// Replays files; exit 1 unless each shows what it expects.
+/// Replays files on the engine; exit 1 unless each shows what it expects.
 ///
 /// # Errors
 /// A file that cannot be read, parsed or executed.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    run_on::<EngineTarget>(arguments, json)
+}
+
+/// Replays files on a target; exit 1 unless each shows what it expects.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on<T: PowerTarget>(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let files = program_files(&arguments.files)?;
     if files.is_empty() {
         return Err(Failure::Input("failed to find any program file (*.pf)".to_string()));
     }
-    let mut session = Session::default();
+    let mut session = Session::<T>::of_target();
     let mut rows = Vec::new();
     let mut outcomes = Vec::new();
     for file in files {

@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
 }
 
 /// What a verb writes for other programs.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Outputs {
     /// Write the results as JUnit.
     #[arg(long, value_name = "OUT")]

@@ -1,17 +1,19 @@
 //! `powerfail run`: a campaign.
 
 use super::report::Outputs;
-use super::{Exit, Failure, bar, interruptible, print_json, say};
+use super::{COMMAND, Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Kept, Options, Report, Stats};
 use crate::cuts::Plan;
 use crate::program::Setting;
 use crate::report::Outcome;
+use crate::target::PowerTarget;
+use crate::target::engine::EngineTarget;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// What a campaign is told.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct Arguments {
     /// End after this many seconds.
     #[arg(long, value_name = "N")]
@@ -22,7 +24,7 @@ pub struct Arguments {
     /// What the programs are derived from.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Switch a historical defect of the engine on; may be repeated.
+    /// Switch a defect of the engine on, by its name; may be repeated.
     #[arg(long = "defect", value_name = "D")]
     defects: Vec<String>,
     /// Give every program this knob, as in `mount.fsync=p1`; may be repeated.
@@ -73,15 +75,50 @@ struct Document {
     findings: Vec<FindingRow>,
 }
 
-/// Runs a campaign; exit 1 if it found anything.
+impl Arguments {
+    /// These, with an end at the first finding, or after so many programs if they have no end.
+    pub(super) fn until_first(mut self, programs: u64) -> Arguments {
+        if self.programs.is_none() && self.seconds.is_none() {
+            self.programs = Some(programs);
+        }
+        Arguments { first: true, ..self }
+    }
+}
+
+/// Runs a campaign on the engine; exit 1 if it found anything.
 ///
 /// # Errors
 /// Bad options.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    for name in &arguments.defects {
+        engine::defects::Defect::by_name(name)
+            .map_err(|error| Failure::Input(format!("failed to switch a defect on: {error}")))?;
+    }
+    run_on::<EngineTarget>(arguments, json, Tone { command: COMMAND, texts: false })
+}
+
+/// How findings are told.
+#[derive(Clone, Copy, Debug)]
+pub struct Tone<'a> {
+    /// The command that replays them.
+    pub command: &'a str,
+    /// Whether their texts are shown, too.
+    pub texts: bool,
+}
+
+/// Runs a campaign on a target; exit 1 if it found anything.
+///
+/// # Errors
+/// Bad options.
+pub fn run_on<T: PowerTarget>(
+    arguments: &Arguments,
+    json: bool,
+    tone: Tone<'_>,
+) -> Result<Exit, Failure> {
     let options = options(arguments)?;
     let stop = interruptible();
     let bar = bar(options.seconds.map(|seconds| seconds.ceil() as u64));
-    let report = campaign::run(&options, &stop, &mut |stats, findings| {
+    let report = campaign::run_on::<T>(&options, &stop, &mut |stats, findings| {
         if options.seconds.is_some() {
             bar.set_position(stats.seconds as u64);
         }
@@ -96,16 +133,12 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     arguments.outputs.write("run", &outcomes(&report))?;
     match json {
         true => print_json(&document(&options, &report)),
-        false => print_text(&report),
+        false => print_text(&report, tone),
     }
     Ok(if report.findings.is_empty() { Exit::Expected } else { Exit::Violation })
 }
 
 fn options(arguments: &Arguments) -> Result<Options, Failure> {
-    for name in &arguments.defects {
-        engine::defects::Defect::by_name(name)
-            .map_err(|error| Failure::Input(format!("failed to switch a defect on: {error}")))?;
-    }
     let setting = |text: &String| {
         Setting::parse(text)
             .map_err(|wrong| Failure::Input(format!("failed to set a knob: {wrong}")))
@@ -195,7 +228,7 @@ fn outcomes(report: &Report) -> Vec<Outcome> {
     report.findings.iter().map(outcome).collect()
 }
 
-fn print_text(report: &Report) {
+fn print_text(report: &Report, tone: Tone<'_>) {
     let stats = &report.stats;
     say(&format!(
         "{} programs, {} operations, {} decisions, {} cuts, {} crash states, {} recoveries \
@@ -227,7 +260,10 @@ fn print_text(report: &Report) {
         say(&format!("\n{}  (seen {} times)", kept.signature, kept.count));
         say(&format!("  {}", kept.finding.wrong.message));
         if let Some(file) = &kept.file {
-            say(&format!("  replay: powerfail replay {}", file.display()));
+            say(&format!("  replay: {} replay {}", tone.command, file.display()));
+        }
+        if tone.texts {
+            say(&format!("\n{}", kept.finding.text().trim_end()));
         }
     }
 }

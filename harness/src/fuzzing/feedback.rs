@@ -8,6 +8,7 @@
 use crate::execution::Executor;
 use crate::program::{Program, syntax};
 use crate::session::Shown;
+use crate::target::PowerTarget;
 use machine::disk::{Logged, Op, Outcome};
 use machine::{Access, Actor, Event, Site, Step, StepKind, TASKS_MAX};
 use std::fmt;
@@ -55,7 +56,12 @@ impl fmt::Debug for Seen {
 
 impl Seen {
     /// Adds the features of the last execution of `executor`.
-    pub fn collect(&mut self, executor: &Executor, program: &Program, shown: &Shown) {
+    pub fn collect(
+        &mut self,
+        executor: &Executor<impl PowerTarget>,
+        program: &Program,
+        shown: &Shown,
+    ) {
         self.collect_with(executor, program, shown, |_| {});
     }
 
@@ -63,7 +69,7 @@ impl Seen {
     /// than once.
     pub fn collect_with(
         &mut self,
-        executor: &Executor,
+        executor: &Executor<impl PowerTarget>,
         program: &Program,
         shown: &Shown,
         mut show: impl FnMut(u16),

@@ -19,6 +19,7 @@ use crate::explore::{self, Bounds};
 use crate::finding::{self, Finding, Taken};
 use crate::program::{ChooserKind, Program};
 use crate::session::Session;
+use crate::target::PowerTarget;
 use machine::disk::{Limits, TornPolicy};
 use rustc_hash::FxHashSet;
 use std::rc::Rc;
@@ -56,8 +57,8 @@ pub struct Minimized {
 const EXPLORED_OPERATIONS_MAX: usize = 12;
 
 /// The state of a search.
-struct Search<'a> {
-    session: &'a mut Session,
+struct Search<'a, T> {
+    session: &'a mut Session<T>,
     effort: Effort,
     key: String,
     best: Finding,
@@ -71,7 +72,7 @@ struct Search<'a> {
 
 /// Minimizes a finding; `progress` is told of the executions made.
 pub fn minimize(
-    session: &mut Session,
+    session: &mut Session<impl PowerTarget>,
     finding: &Finding,
     effort: Effort,
     progress: &mut dyn FnMut(u32),
@@ -105,7 +106,7 @@ enum Thoroughness {
     Explored,
 }
 
-impl Search<'_> {
+impl<T: PowerTarget> Search<'_, T> {
     fn spent(&self) -> bool {
         self.executions >= self.effort.executions
     }

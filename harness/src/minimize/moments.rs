@@ -2,11 +2,12 @@
 
 use super::Search;
 use crate::program::{Move, Program, Schedule};
+use crate::target::PowerTarget;
 
 /// Preemptions within which a schedule is searched for.
 const PREEMPTIONS_MAX: u32 = 2;
 
-impl Search<'_> {
+impl<T: PowerTarget> Search<'_, T> {
     /// A schedule with the fewest preemptions, if a short search finds one.
     pub(super) fn fewest_preemptions(&mut self) {
         let program = self.best.program.clone();

@@ -6,6 +6,7 @@ use crate::finding::{self, Taken};
 use crate::program::options::{Group, KNOBS};
 use crate::program::syntax::{build, split};
 use crate::program::{Program, Slot};
+use crate::target::PowerTarget;
 use oracle::operation::{OpId, Operation, PathId};
 
 /// Rounds at most; each makes the program smaller, and few are needed.
@@ -14,7 +15,7 @@ const ROUNDS_MAX: u32 = 8;
 /// Operations of tasks of which pairs are tried.
 const PAIRED_OPERATIONS_MAX: usize = 8;
 
-impl Search<'_> {
+impl<T: PowerTarget> Search<'_, T> {
     /// All passes over the program, until a round changes nothing.
     pub(super) fn shrink_program(&mut self, how: Thoroughness) {
         for _ in 0..ROUNDS_MAX {
@@ -185,6 +186,9 @@ impl Search<'_> {
 
     /// Background workers first: without them a program is easier to follow.
     fn reset_knobs(&mut self) {
+        if !T::repertoire().knobs {
+            return;
+        }
         for quiet in ["flusher", "committer", "reclaimer"] {
             self.set_knob(quiet, Some(0));
         }

@@ -22,7 +22,7 @@ pub enum Slot {
 
 impl Program {
     /// Every operation with its number and place, in program order: setup, tasks, after.
-    pub fn operations(&self) -> impl Iterator<Item = (OpId, Slot, &Operation)> {
+    pub fn operations(&self) -> impl Iterator<Item = (OpId, Slot, &Operation)> + Clone {
         let setup = self.setup.iter().enumerate().map(|(index, op)| (Slot::Setup(index), op));
         let tasks = self.tasks.iter().enumerate().flat_map(|(task, body)| {
             body.ops.iter().enumerate().map(move |(index, op)| (Slot::Task { task, index }, op))

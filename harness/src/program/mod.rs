@@ -27,6 +27,7 @@ mod parse_lines;
 mod print;
 mod ranges;
 mod reduce;
+mod repertoire;
 mod replay;
 mod splice;
 mod swarm;
@@ -45,6 +46,7 @@ pub use options::{
     Setting, Temper,
 };
 pub use parse::{Repaired, lenient, strict};
+pub use repertoire::Repertoire;
 pub use replay::{CutSpec, KeptSpec, Move, Rest, Schedule};
 pub use splice::crossover;
 pub use swarm::SwarmMask;

@@ -44,7 +44,8 @@ pub struct SwarmMask {
 const FOCUS_WEIGHT: u32 = 40;
 
 /// Kinds that put bytes into files.
-const WRITERS: &[Kind] = &[Kind::Write, Kind::DirectWrite, Kind::AsyncWrite, Kind::Store];
+pub(super) const WRITERS: &[Kind] =
+    &[Kind::Write, Kind::DirectWrite, Kind::AsyncWrite, Kind::Store];
 /// Kinds that make something durable.
 pub(super) const PERSISTERS: &[Kind] =
     &[Kind::Fsync, Kind::Fdatasync, Kind::FsyncRange, Kind::Msync];

@@ -1,22 +1,24 @@
 //! The engine as a target: operations run inside fibres of the machine.
 //!
 //! Each task keeps the files that it has opened, and reopens one when its name has come to mean
-//! another file: errors of writeback are reported per open file, as by kernels.
+//! another file: errors of writeback are reported per open file, as by kernels. How it is made,
+//! mounted and looked at after a power cut is in [`power`](self).
 
-use super::{Call, Performed, Target};
-use crate::program::Program;
+mod power;
+
+pub use power::mkfs;
+
+use super::{Call, Performed, PowerTarget, Target};
 use engine::defects::Defects;
 use engine::options::MountOptions;
 use engine::paths::remap::Dedupe;
 use engine::{AsyncIo, Error, File, Fs, Mapping, UserMemory};
 use machine::cell::{Cell, RefCell};
-use machine::disk::Op;
-use machine::{Machine, Stopped, Task};
+use machine::{Stopped, Task};
+use oracle::Promises;
 use oracle::operation::{
-    Errno, HoleRun, MapId, NodeId, OpId, Operation, Outcome, PathId, Span, Sync,
+    Errno, HoleRun, MapId, NodeId, OpId, Operation, Outcome, PathId, Span, Sync, Value,
 };
-use oracle::operation::{TaskIndex, Value};
-use oracle::{DeviceError, DeviceErrorPlace, Oracle, Promises};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -36,140 +38,20 @@ pub struct EngineTarget {
 /// One task's descriptors and asynchronous IO.
 pub struct EngineWorker<'w> {
     task: &'w Task,
-    who: TaskIndex,
     files: SmallVec<[Option<File>; 4]>,
     submitted: SmallVec<[(OpId, Operation, AsyncIo); 4]>,
     done: SmallVec<[(OpId, Outcome); 4]>,
 }
 
-impl<'w> EngineWorker<'w> {
-    /// A worker of a task that has opened nothing.
-    pub fn new(task: &'w Task, who: TaskIndex) -> Self {
-        let (files, submitted, done) = (SmallVec::new(), SmallVec::new(), SmallVec::new());
-        EngineWorker { task, who, files, submitted, done }
-    }
-
-    /// The fibre's task.
-    pub fn task(&self) -> &'w Task {
-        self.task
-    }
-
-    /// Which task of the program it is.
-    pub fn who(&self) -> TaskIndex {
-        self.who
-    }
-}
-
 impl EngineTarget {
-    /// An engine that is to be mounted with these options and defects.
-    pub fn new(options: MountOptions, defects: Defects, promises: Promises) -> Self {
-        EngineTarget {
-            options,
-            defects,
-            promises,
-            fs: RefCell::new(None),
-            maps: RefCell::default(),
-            inos: RefCell::default(),
-            told: Cell::new(0),
-        }
-    }
-
-    /// Mounts the machine's disk; recovery included.
-    ///
-    /// # Errors
-    /// Those of the engine's mount.
-    pub fn mount(&self, task: &Task) -> Result<(), Error> {
-        let fs = Fs::mount(task, &self.options, self.defects)?;
-        *self.fs.borrow_mut() = Some(fs);
-        Ok(())
-    }
-
-    /// Has the engine's checkers look on from now on.
-    pub fn watch(&self) {
-        if let Some(fs) = self.fs() {
-            fs.watch();
-        }
-    }
-
     /// The mounted file system.
     pub fn fs(&self) -> Option<Fs> {
         self.fs.borrow().clone()
     }
 
-    /// Unmounts cleanly. The outcome is that of a `sync`, as everything is durable afterwards.
-    pub fn unmount(&self, task: &Task) -> Outcome {
-        self.maps.borrow_mut().clear();
-        let Some(fs) = self.fs() else { return Err(Errno::EBADF) };
-        fs.unmount(task).map(|()| Value::Unit).map_err(|error| errno(&error))
-    }
-
-    /// Forgets the file system without touching the disk: the power is off.
-    pub fn abandon(&self) {
-        self.maps.borrow_mut().clear();
-        if let Some(fs) = self.fs.borrow_mut().take() {
-            fs.abandon();
-        }
-    }
-
-    /// Tells the oracle which requests the device has failed since it was told last.
-    pub fn note_failures(&self, machine: &Machine, oracle: &mut Oracle) {
-        let disk = machine.disk();
-        let failed = disk.failed();
-        for failure in failed.iter().skip(self.told.get()) {
-            let logged = disk.log().get(failure.request);
-            let note = logged.map(|logged| logged.note);
-            let write = logged.is_some_and(|logged| logged.request.op() == Op::Write);
-            let file = match note {
-                Some(note) if note.what == "data" => self.path_of(note.tag),
-                _ => None,
-            };
-            let place = match file {
-                Some(file) => DeviceErrorPlace::File(file),
-                None if note.is_some_and(|note| note.what == "buffer") => DeviceErrorPlace::Nodes,
-                None => DeviceErrorPlace::Unknown,
-            };
-            // Data are lost at that moment; what follows from failed metadata, until now.
-            let at = if file.is_some() { failure.moment } else { machine.now() };
-            let at = oracle::Moment(at.0);
-            oracle.note_device_error(at, DeviceError { write, place });
-        }
-        self.told.set(failed.len());
-    }
-
     fn path_of(&self, ino: u64) -> Option<PathId> {
         let known = self.inos.borrow();
         known.iter().rev().find(|(other, _)| *other == ino).map(|(_, path)| *path)
-    }
-
-    /// The size of a file as it stands, or `None` if there is no such name.
-    ///
-    /// # Errors
-    /// [`Stopped`] if the machine is poisoned.
-    pub fn size(
-        &self,
-        task: &Task,
-        program: &Program,
-        path: PathId,
-    ) -> Result<Option<u64>, Stopped> {
-        let Some(fs) = self.fs() else { return Ok(None) };
-        let stat = fs.open(task, program.path_name(path)).and_then(|file| file.stat(task));
-        match stat {
-            Ok(stat) => Ok(Some(stat.size)),
-            Err(Error::Stopped) => Err(Stopped),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// Waits for all asynchronous IO of a worker.
-    ///
-    /// # Errors
-    /// [`Stopped`] if the machine is poisoned.
-    pub fn reap(&self, worker: &mut EngineWorker<'_>) -> Result<(), Stopped> {
-        for (id, operation, io) in std::mem::take(&mut worker.submitted) {
-            let outcome = ended(worker.task, &operation, &io)?;
-            worker.done.push((id, outcome));
-        }
-        Ok(())
     }
 
     fn open(&self, worker: &mut EngineWorker<'_>, call: &Call<'_>, path: PathId) -> Opened {

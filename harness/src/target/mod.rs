@@ -1,20 +1,27 @@
 //! Targets: what is tested, behind one trait at the level of one operation.
 //!
-//! What lives here: the trait, what every implementor needs (the bytes of a call), and a target as
-//! a reader sees it at one moment ([`Snapshot`]). Two implementors from the start: the engine,
-//! whose operations run inside fibres of the machine, and a directory of a mounted kernel file
-//! system ([`kernel`]). What it must never know: which results are allowed; that is the oracle's.
+//! What lives here: the trait, what every implementor needs (the bytes of a call), a target as a
+//! reader sees it at one moment ([`Snapshot`]), and the larger trait of targets whose power can be
+//! cut ([`PowerTarget`]). Implementors: the engine, whose operations run inside fibres of the
+//! machine, a directory of a mounted kernel file system ([`kernel`]), and whatever users bring.
+//! What it must never know: which results are allowed; that is the oracle's.
 
 pub mod engine;
 pub mod kernel;
+mod ordinary;
+mod power;
+mod refusal;
 mod snapshot;
 
+pub(crate) use ordinary::perform;
+pub use power::{PowerTarget, Stage, TargetError, Unseen};
+pub use refusal::Refusal;
 pub use snapshot::{Snapshot, SnapshotFile};
 
 use crate::program::Program;
 use oracle::Promises;
 use oracle::content;
-use oracle::operation::{OpId, Operation, Outcome, TaskIndex};
+use oracle::operation::{OpId, Operation, Outcome, PathId, TaskIndex, Value};
 
 /// One operation to perform, with everything that its bytes depend on.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +40,25 @@ impl Call<'_> {
     /// Fills `out` with the bytes that the operation writes, from its first byte on.
     pub fn payload(&self, out: &mut [u8]) {
         content::payload(self.id, self.operation, out);
+    }
+
+    /// The value of `list`, if these names are there.
+    ///
+    /// # Errors
+    /// If there is a name that the program does not have.
+    pub fn names<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Value, Refusal> {
+        let mut ids = Vec::new();
+        for name in names {
+            match self.program.paths.iter().position(|path| path == name) {
+                Some(index) => ids.push(PathId(index as u8)),
+                None => {
+                    let what = format!("the name {name:?}, which no operation created");
+                    return Err(Refusal::Strange(what));
+                }
+            }
+        }
+        ids.sort_unstable();
+        Ok(Value::Names(ids))
     }
 }
 
@@ -66,6 +92,7 @@ pub trait Target {
     fn perform(&self, worker: &mut Self::Worker<'_>, call: &Call<'_>) -> Performed;
 
     /// Hands over the results of this worker's asynchronous operations that are complete and were
-    /// not handed over yet, in the order of their completion. Never waits.
-    fn reaped(&self, worker: &mut Self::Worker<'_>, each: &mut dyn FnMut(OpId, Performed));
+    /// not handed over yet, in the order of their completion. Never waits. A target without
+    /// asynchronous operations has none.
+    fn reaped(&self, _worker: &mut Self::Worker<'_>, _each: &mut dyn FnMut(OpId, Performed)) {}
 }
