@@ -205,7 +205,7 @@ pub fn run_on<T: PowerTarget>(
         drop(sender);
         while let Ok(news) = receiver.recv() {
             let found = matches!(news, News::Found { .. });
-            report.take(news, options, &clock);
+            report.take(news, &clock);
             if found || clock.seconds() > recorded + RECORD_SECONDS {
                 recorded = clock.seconds();
                 report.record::<T>(options);
@@ -237,7 +237,7 @@ impl Options {
 }
 
 impl Report {
-    fn take(&mut self, news: News, options: &Options, clock: &Stopwatch) {
+    fn take(&mut self, news: News, clock: &Stopwatch) {
         match news {
             News::Done { programs, operations, decisions, totals } => {
                 self.stats.programs += programs;
@@ -250,12 +250,12 @@ impl Report {
                 self.stats.refusal = Some(reason);
             }
             News::Coverage(coverage) => self.coverage.merge(&coverage),
-            News::Found { index, finding } => self.found(index, *finding, options, clock),
+            News::Found { index, finding } => self.found(index, *finding, clock),
             News::SeenAgain { index, signature } => self.seen_again(index, &signature),
         }
     }
 
-    fn found(&mut self, index: u64, finding: Finding, options: &Options, clock: &Stopwatch) {
+    fn found(&mut self, index: u64, finding: Finding, clock: &Stopwatch) {
         let signature = finding.signature();
         if self.findings.iter().any(|kept| kept.signature == signature) {
             return self.seen_again(index, &signature);

@@ -67,8 +67,8 @@ fn checkers_see_defects_without_a_power_cut() {
         let shown = executed(program(defect), 0);
         let wrong = shown.executed.suspicion.unwrap_or_else(|| panic!("{defect}: no suspicion"));
         assert_eq!((wrong.kind.as_str(), wrong.guarantee), ("invariant", 26), "{defect}");
-        let named = wrong.cause.split(' ').next();
-        assert_eq!(named, Some(rule), "{defect}: {}", wrong.message);
+        let named = wrong.cause.split(" at ").next();
+        assert_eq!(named, Some(*rule), "{defect}: {}", wrong.message);
         let mut clean = program(defect);
         clean.defects.clear();
         assert_eq!(executed(clean, 0).executed.suspicion, None, "{defect}: without it");
