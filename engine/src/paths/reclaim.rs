@@ -24,7 +24,8 @@ impl Fs {
     /// `Stopped`.
     pub fn evict(&self, task: &Task, inode: &Rc<Inode>, blocks: Blocks) -> Result<()> {
         let is_historical = self.defects().has(Defect::PunchNoInvalidateLock)
-            || self.defects().has(Defect::TruncateSizeLast);
+            || self.defects().has(Defect::TruncateSizeLast)
+            || self.defects().has(Defect::DedupeDstMmapUnlocked);
         debug_assert!(inode.ml.is_locked() || is_historical, "P-5: under ML W");
         if inode.pages.first_in(blocks).is_none() {
             return Ok(());
