@@ -4,6 +4,7 @@
 //! whatever was found before; so is its verdict.
 
 use crate::clock::{self, Stopwatch};
+use crate::corpus::{self, Corpus};
 use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
 use crate::findings::{self, Sighting};
@@ -45,6 +46,8 @@ pub struct Options {
     pub plan: Plan,
     /// Whether findings are minimized before they are shown.
     pub minimize: bool,
+    /// Where it goes on, and keeps programs that show something new.
+    pub corpus: Option<Corpus>,
 }
 
 impl Default for Options {
@@ -60,6 +63,7 @@ impl Default for Options {
             out: None,
             plan: Plan::campaign(),
             minimize: true,
+            corpus: None,
         }
     }
 }
@@ -83,6 +87,14 @@ pub struct Stats {
     pub refusal: Option<String>,
     /// Why a finding could not be written, the last time that one could not.
     pub unwritten: Option<String>,
+    /// Interleaving pairs that one worker has seen; all together at the end.
+    pub interleaving_pairs: u32,
+    /// State classes that one worker has seen; all together at the end.
+    pub state_classes: u32,
+    /// Seconds from the start until a program showed something new, the last time.
+    pub new_seconds: f64,
+    /// All programs before this one were executed.
+    pub next: u64,
     /// Seconds since the start.
     pub seconds: f64,
 }
@@ -121,11 +133,14 @@ pub struct Report {
     pub interrupted: bool,
     /// Interleaving pairs and state classes seen.
     pub coverage: Coverage,
+    /// The next program of each worker.
+    next: BTreeMap<u64, u64>,
 }
 
 /// What a worker tells.
 enum News {
-    Done { programs: u64, operations: u64, decisions: u64, totals: Totals },
+    Done { job: u64, next: u64, programs: u64, operations: u64, decisions: u64, totals: Totals },
+    New { program: Box<Program>, interleaving_pairs: u32, state_classes: u32 },
     Refused(String),
     Found { index: u64, finding: Box<Finding> },
     SeenAgain { index: u64, signature: String },
@@ -205,10 +220,11 @@ pub fn run_on<T: PowerTarget>(
         drop(sender);
         while let Ok(news) = receiver.recv() {
             let found = matches!(news, News::Found { .. });
-            report.take(news, &clock);
+            report.take(news, options.corpus.as_ref(), &clock);
             if found || clock.seconds() > recorded + RECORD_SECONDS {
                 recorded = clock.seconds();
                 report.record::<T>(options);
+                report.save(options, &clock);
             }
             if found && options.stop_at_first {
                 over.store(true, Ordering::Relaxed);
@@ -218,6 +234,9 @@ pub fn run_on<T: PowerTarget>(
         }
     });
     report.record::<T>(options);
+    report.stats.interleaving_pairs = report.coverage.interleaving_pairs();
+    report.stats.state_classes = report.coverage.state_classes();
+    report.save(options, &clock);
     report.stats.seconds = clock.seconds();
     report.interrupted = stop.load(Ordering::Relaxed);
     report
@@ -237,13 +256,23 @@ impl Options {
 }
 
 impl Report {
-    fn take(&mut self, news: News, clock: &Stopwatch) {
+    fn take(&mut self, news: News, corpus: Option<&Corpus>, clock: &Stopwatch) {
         match news {
-            News::Done { programs, operations, decisions, totals } => {
+            News::Done { job, next, programs, operations, decisions, totals } => {
+                self.next.insert(job, next);
                 self.stats.programs += programs;
                 self.stats.operations += operations;
                 self.stats.decisions += decisions;
                 self.stats.totals.add(&totals);
+            }
+            News::New { program, interleaving_pairs, state_classes } => {
+                let stats = &mut self.stats;
+                let now = (interleaving_pairs, state_classes);
+                stats.interleaving_pairs = stats.interleaving_pairs.max(now.0);
+                stats.state_classes = stats.state_classes.max(now.1);
+                stats.new_seconds = clock.seconds();
+                let kept = corpus.map_or(Ok(()), |corpus| corpus.keep(&program));
+                stats.unwritten = kept.err().or_else(|| stats.unwritten.take());
             }
             News::Refused(reason) => {
                 self.stats.refused += 1;
@@ -278,6 +307,24 @@ impl Report {
         if let Some(known) = self.findings.iter_mut().find(|kept| kept.signature == signature) {
             known.count += 1;
             known.last_program = index;
+        }
+    }
+
+    /// Keeps how far it is.
+    fn save(&mut self, options: &Options, clock: &Stopwatch) {
+        // A worker that has told nothing yet is where it began.
+        let has_all = self.next.len() as u64 == u64::from(options.jobs.max(1));
+        self.stats.next = self.next.values().copied().min().filter(|_| has_all).unwrap_or(0);
+        let Some(corpus) = &options.corpus else { return };
+        let since = corpus::State {
+            next: self.stats.next,
+            programs: self.stats.programs,
+            crash_states: self.stats.totals.crash_states,
+            milliseconds: (clock.seconds() * 1000.0) as u64,
+            ..corpus::State::default()
+        };
+        if let Err(why) = corpus.save(&since) {
+            self.stats.unwritten = Some(why);
         }
     }
 
@@ -316,7 +363,7 @@ fn worker<T: PowerTarget>(
     let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
     let (mut programs, mut operations, mut decisions) = (0, 0, 0);
     let mut totals = Totals::default();
-    let mut index = job;
+    let mut index = options.corpus.as_ref().map_or(0, |corpus| corpus.state().next) + job;
     loop {
         let done = options.programs.is_some_and(|most| index >= most);
         let halted = stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
@@ -331,7 +378,9 @@ fn worker<T: PowerTarget>(
                 operations += shown.executed.operations;
                 decisions += shown.executed.decisions;
                 totals.add(&shown.totals);
-                coverage.collect(session.executor(), &program, &shown);
+                if let Some(new) = covered(&mut coverage, &session, &program, &shown) {
+                    drop(sender.send(new));
+                }
                 if let Some(finding) = shown.first().cloned() {
                     let news = news(&mut session, index, finding, &mut known, options);
                     drop(sender.send(news));
@@ -341,14 +390,31 @@ fn worker<T: PowerTarget>(
                 }
             }
         }
+        index += u64::from(options.jobs.max(1));
         if programs >= BATCH {
-            drop(sender.send(News::Done { programs, operations, decisions, totals }));
+            let next = index;
+            drop(sender.send(News::Done { job, next, programs, operations, decisions, totals }));
             (programs, operations, decisions, totals) = (0, 0, 0, Totals::default());
         }
-        index += u64::from(options.jobs.max(1));
     }
-    drop(sender.send(News::Done { programs, operations, decisions, totals }));
+    drop(sender.send(News::Done { job, next: index, programs, operations, decisions, totals }));
     drop(sender.send(News::Coverage(Box::new(coverage))));
+}
+
+/// Adds what a program showed; tells if something of it is new.
+fn covered(
+    coverage: &mut Coverage,
+    session: &Session<impl PowerTarget>,
+    program: &Rc<Program>,
+    shown: &Shown,
+) -> Option<News> {
+    let count = |it: &Coverage| (it.interleaving_pairs(), it.state_classes());
+    let before = count(coverage);
+    coverage.collect(session.executor(), program, shown);
+    let now = count(coverage);
+    let (interleaving_pairs, state_classes) = now;
+    let program = || Box::new(Program::clone(program));
+    (now != before).then(|| News::New { program: program(), interleaving_pairs, state_classes })
 }
 
 /// Executes a program, and judges its cuts if it is one of those that are cut, or if a broken rule

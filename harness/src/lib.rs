@@ -13,6 +13,7 @@ pub mod campaign;
 mod clock;
 pub mod commands;
 pub mod conform;
+pub mod corpus;
 pub mod cuts;
 pub mod execution;
 pub mod explain;

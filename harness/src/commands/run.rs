@@ -3,6 +3,7 @@
 use super::report::Outputs;
 use super::{COMMAND, Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Kept, Options, Report, Stats};
+use crate::corpus::{Corpus, State};
 use crate::cuts::Plan;
 use crate::program::Setting;
 use crate::report::Outcome;
@@ -36,6 +37,10 @@ pub struct Arguments {
     /// Write findings to this folder as soon as they are there.
     #[arg(long, value_name = "DIR", default_value = "findings")]
     out: PathBuf,
+    /// Keep how far the campaign is, and the programs that show something new, in this folder, and
+    /// go on from there.
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
     /// End at the first finding.
     #[arg(long)]
     first: bool,
@@ -70,6 +75,8 @@ struct Document {
     refused: u64,
     interleaving_pairs: u32,
     state_classes: u32,
+    new_seconds: f64,
+    next: u64,
     seconds: f64,
     interrupted: bool,
     findings: Vec<FindingRow>,
@@ -168,17 +175,34 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
         out: Some(arguments.out.clone()),
         plan,
         minimize: true,
+        corpus: corpus(arguments)?,
     })
+}
+
+/// The folder of the campaign that these arguments describe.
+fn corpus(arguments: &Arguments) -> Result<Option<Corpus>, Failure> {
+    let Some(folder) = &arguments.corpus else { return Ok(None) };
+    let campaign = State {
+        seed: arguments.seed,
+        defects: arguments.defects.clone(),
+        knobs: arguments.knobs.clone(),
+        ..State::default()
+    };
+    Corpus::open(folder, campaign).map(Some).map_err(Failure::Input)
 }
 
 fn status(stats: &Stats, findings: &[Kept]) -> String {
     let per_second = |count: u64| count as f64 / stats.seconds.max(1e-9);
     format!(
-        "{} programs ({:.0}/s)  {} crash states ({:.0}/s)  {} findings",
+        "{} programs ({:.0}/s)  {} crash states ({:.0}/s)  {} pairs  {} classes  new {:.0} s ago  \
+         {} findings",
         stats.programs,
         per_second(stats.programs),
         stats.totals.crash_states,
         per_second(stats.totals.crash_states),
+        stats.interleaving_pairs,
+        stats.state_classes,
+        stats.seconds - stats.new_seconds,
         findings.len()
     )
 }
@@ -206,6 +230,8 @@ fn document(options: &Options, report: &Report) -> Document {
         refused: stats.refused,
         interleaving_pairs: report.coverage.interleaving_pairs(),
         state_classes: report.coverage.state_classes(),
+        new_seconds: stats.new_seconds,
+        next: stats.next,
         seconds: stats.seconds,
         interrupted: report.interrupted,
         findings: report.findings.iter().map(row).collect(),
