@@ -7,13 +7,17 @@
 
 use super::feedback::INTERLEAVINGS;
 use super::summary::Summary;
+use crate::clock::unix_seconds;
 use crate::cuts::Plan;
 use crate::finding::Finding;
+use crate::findings::{self, Sighting};
 use crate::minimize::{Effort, minimize};
 use crate::program::Program;
 use crate::session::Session;
+use crate::target::engine::EngineTarget;
 use machine::disk::{Limits, TornPolicy};
 use std::cell::RefCell;
+use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -126,12 +130,11 @@ impl PowerCut {
             eprintln!("{}DEDUP_TOKEN: {}", finding.text(), finding.wrong.label());
             return;
         };
-        let first = write(&finding, &folder);
+        let first = told(finding.write(&folder), &folder);
         let small = minimize(&mut self.session, &finding, EFFORT, &mut |_| {}).finding;
-        let second = write(&small, &folder);
-        if let (Some(first), Some(second)) = (first, &second)
-            && first != *second
-        {
+        let seen = Sighting { seed: None, program: None, unix_seconds: unix_seconds() };
+        let second = told(findings::add::<EngineTarget>(&folder, &small, &seen, 1), &folder);
+        if let (Some(first), Some(_)) = (first, &second) {
             // The larger file has no more to say.
             drop(std::fs::remove_file(first));
         }
@@ -142,9 +145,8 @@ impl PowerCut {
     }
 }
 
-/// Writes a finding, and says so if that fails: the finding itself must not be lost with it.
-fn write(finding: &Finding, folder: &Path) -> Option<PathBuf> {
-    let written = finding.write(folder);
+/// Where a finding was written; says so if that failed: the finding itself must not be lost with it.
+fn told(written: io::Result<PathBuf>, folder: &Path) -> Option<PathBuf> {
     if let Err(error) = &written {
         eprintln!("failed to write the finding into {}: {error}", folder.display());
     }
@@ -200,7 +202,8 @@ mod tests {
             .expect("the folder is readable")
             .map(|entry| entry.expect("the entry is readable").path())
             .collect();
-        let [file] = &files[..] else { panic!("one file: {files:?}") };
+        let [found] = &files[..] else { panic!("one directory: {files:?}") };
+        let file = &found.join(findings::PROGRAM);
         let program = strict(&std::fs::read_to_string(file).expect("it is readable"));
         let program = program.expect("it is valid");
         let replayed = replay(&mut Session::default(), &program).expect("it is executable");
