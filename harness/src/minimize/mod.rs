@@ -1,8 +1,8 @@
 //! Minimizing: the smallest program, schedule and cut that still show the same violation.
 //!
-//! Delta debugging on the structure: first the program ([`operations`]: tasks, operations, names,
-//! knobs, kinds and arguments), then the schedule and what the medium lost ([`moments`]). What is
-//! simpler than what is fixed in tables ([`simpler`]), so that findings of one bug end alike.
+//! Delta debugging on the structure: first the program (`operations`: tasks, operations, names,
+//! knobs, kinds and arguments), then the schedule and what the medium lost (`moments`). What is
+//! simpler than what is fixed in tables (`simpler`), so that findings of one bug end alike.
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
 //! is deterministic in the finding; and the result is never larger. It must never know what is
