@@ -145,7 +145,7 @@ impl PowerCut {
     }
 }
 
-/// Where a finding was written; says so if that failed: the finding itself must not be lost with it.
+/// Where a finding was written; says so if that failed: nothing must be lost.
 fn told(written: io::Result<PathBuf>, folder: &Path) -> Option<PathBuf> {
     if let Err(error) = &written {
         eprintln!("failed to write the finding into {}: {error}", folder.display());
