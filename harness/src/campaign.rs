@@ -15,7 +15,6 @@ use crate::replay;
 use crate::session::{Session, Shown};
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
-use machine::choosers::Dice;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -476,9 +475,4 @@ fn replays<T: PowerTarget>(finding: &Finding) -> bool {
     let replay = |program: Program| replay::replay(&mut Session::<T>::of_target(), &program).ok();
     let replayed = program::strict(&finding.text()).ok().and_then(replay);
     replayed.is_some_and(|replayed| replayed.as_expected && replayed.divergences == 0)
-}
-
-/// Dice for a decision of a campaign outside of any execution.
-pub fn dice(seed: u64) -> Dice {
-    Dice::new(seed)
 }

@@ -8,12 +8,14 @@
 //! Promises: a file is complete or not there at all; a folder of another campaign is refused, not
 //! overwritten. It must never know what is done with a program.
 
+use crate::files::write_whole;
 use crate::program::Program;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const STATE: &str = "campaign.json";
+/// The file that says how far it is; all others are programs.
+pub const STATE: &str = "campaign.json";
 
 /// How far a campaign is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,9 +107,8 @@ impl Corpus {
 
     fn write(&self, name: &str, text: &str) -> Result<(), String> {
         let path = self.folder.join(name);
-        let partial = self.folder.join(format!("{name}.partial"));
-        let written = fs::write(&partial, text).and_then(|()| fs::rename(&partial, &path));
-        written.map_err(|error| format!("failed to write {}: {error}", path.display()))
+        write_whole(&path, text)
+            .map_err(|error| format!("failed to write {}: {error}", path.display()))
     }
 }
 

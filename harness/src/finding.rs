@@ -2,6 +2,7 @@
 
 use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
+use crate::files::write_whole;
 use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
 use crate::signature::Circumstances;
 use crate::target::PowerTarget;
@@ -117,10 +118,7 @@ impl Finding {
     pub fn write_as(&self, folder: &Path, name: &str) -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
         let path = folder.join(name);
-        let partial = path.with_extension("partial");
-        fs::write(&partial, self.text())?;
-        fs::rename(&partial, &path)?;
-        Ok(path)
+        write_whole(&path, &self.text()).map(|()| path)
     }
 }
 

@@ -8,6 +8,7 @@
 //! Promises: a file is complete or not there at all; what is there is never lost. It must never
 //! know how a finding was come by.
 
+use crate::files::write_whole;
 use crate::finding::Finding;
 use crate::lanes::{self, Window};
 use crate::program;
@@ -104,10 +105,10 @@ pub fn add<T: PowerTarget>(
     });
     if is_smaller {
         finding.write_as(&folder, PROGRAM)?;
-        write(&folder, TRACE, &trace::<T>(finding))?;
+        write_whole(&folder.join(TRACE), &trace::<T>(finding))?;
     }
     let text = serde_json::to_string_pretty(&record).map_err(io::Error::other)?;
-    write(&folder, RECORD, &(text + "\n"))?;
+    write_whole(&folder.join(RECORD), &(text + "\n"))?;
     Ok(file)
 }
 
@@ -164,13 +165,6 @@ fn trace<T: PowerTarget>(finding: &Finding) -> String {
             lanes::lines(&session, window).join("\n") + "\n"
         }
     }
-}
-
-/// Writes a file that is complete or not there at all.
-fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let partial = folder.join(format!("{name}.partial"));
-    fs::write(&partial, text)?;
-    fs::rename(partial, folder.join(name))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod cuts;
 pub mod execution;
 pub mod explain;
 pub mod explore;
+mod files;
 pub mod finding;
 pub mod findings;
 pub mod fuzzing;

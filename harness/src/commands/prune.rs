@@ -4,6 +4,7 @@
 //! are moved into a folder beside the corpus.
 
 use super::{Exit, Failure, bar, interruptible, print_json, say};
+use crate::corpus;
 use crate::fuzzing::power_cut::PowerCut;
 use crate::prune::{self, Candidate};
 use clap::Args;
@@ -16,8 +17,8 @@ use std::sync::atomic::Ordering;
 /// Which folder.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// A folder of programs: each of its files is read as one, whatever its name; folders inside of
-    /// it are left alone.
+    /// A folder of programs: each of its files is read as one, whatever its name, but for the
+    /// `campaign.json` of a campaign; folders inside of it are left alone.
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Move what is not kept into the folder `DIR.pruned`.
@@ -90,7 +91,9 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| failed("read", folder, &error))? {
         let path = entry.map_err(|error| failed("read", folder, &error))?.path();
-        if path.is_file() {
+        // How far a campaign is (`run --corpus`) is no program.
+        let is_state = path.file_name().is_some_and(|name| name == corpus::STATE);
+        if path.is_file() && !is_state {
             files.push(path);
         }
     }
@@ -151,5 +154,15 @@ mod tests {
         assert_eq!(read("a").expect("it is there"), "one");
         assert_eq!(read("a.1").expect("it is there"), "two");
         assert!(files(&folder).expect("it is readable").is_empty());
+    }
+
+    #[test]
+    fn how_far_a_campaign_is_stays() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        for name in ["a.pf", corpus::STATE] {
+            fs::write(folder.path().join(name), "powerfail 1\n").expect("it can be written");
+        }
+        let found = files(folder.path()).expect("it is readable");
+        assert_eq!(found, [folder.path().join("a.pf")]);
     }
 }
