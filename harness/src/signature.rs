@@ -10,7 +10,6 @@ use crate::execution::{Executed, Executor};
 use crate::finding::Finding;
 use crate::program::{self, CutSpec, Program, Rest};
 use crate::target::PowerTarget;
-use crate::verdict::guarantee;
 use machine::disk::Op;
 use machine::{Access, DeviceId, Moment, Preemption};
 use oracle::operation::Operation;
@@ -78,36 +77,25 @@ fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<&'static st
 impl Finding {
     /// The key that makes two minimized findings the same bug.
     pub fn signature(&self) -> String {
-        let label = self.wrong.label();
-        match self.takes() {
-            Some(takes) => format!("{label}: {takes}"),
-            None => label,
-        }
-    }
-
-    /// What it takes; nothing, if the label says all that there is to say.
-    fn takes(&self) -> Option<String> {
-        if self.wrong.guarantee == guarantee::PROGRESS {
-            return None; // Its cause is the rule, or who waits for whom.
-        }
         let Circumstances { interrupted, lost } = &self.circumstances;
-        Some(match (interrupted.is_empty(), lost.is_empty()) {
-            (false, _) => format!("interrupted at {}", interrupted.join(", ")),
-            (true, false) => format!("lost {}", lost.join(", ")),
-            (true, true) => self.shape(),
-        })
+        let mut signature = format!("{}: {}", self.wrong.label(), self.shape());
+        if !interrupted.is_empty() {
+            signature += &format!(", interrupted at {}", interrupted.join(", "));
+        }
+        if !lost.is_empty() {
+            signature += &format!(", lost {}", lost.join(", "));
+        }
+        signature
     }
 
-    /// The kinds of operation of the setup, and of each task; the order of the tasks means nothing.
+    /// The kinds of operation of the setup, and of each task.
     pub fn shape(&self) -> String {
         let words = |ops: &[Operation]| {
             let words = ops.iter().map(|operation| program::kind(operation).name());
             words.collect::<Vec<_>>().join(" ")
         };
-        let mut tasks: Vec<String> =
-            self.program.tasks.iter().map(|task| words(&task.ops)).collect();
-        tasks.sort();
-        tasks.insert(0, words(&self.program.setup));
-        tasks.join(" | ")
+        let tasks = self.program.tasks.iter().map(|task| words(&task.ops));
+        let parts: Vec<String> = [words(&self.program.setup)].into_iter().chain(tasks).collect();
+        parts.join(" | ")
     }
 }

@@ -105,13 +105,16 @@ impl Wrong {
         Wrong { kind, guarantee, cause, message, phase: Phase::Recovered }
     }
 
-    /// What stays the same while a finding is minimized. Of a deadlock that is only that it is one:
-    /// a shorter cycle is a better one.
+    /// What stays the same while a finding is minimized: what is broken, but not where that was
+    /// seen. A shorter deadlock is a better one, a rule may be seen to be broken earlier, and which
+    /// block of a broken image is read first means nothing.
     pub fn key(&self) -> String {
-        match self.kind.as_str() {
-            "deadlock" => Wrong { cause: String::new(), ..self.clone() }.label(),
-            _ => self.label(),
-        }
+        let cause = match self.kind.as_str() {
+            "deadlock" | MOUNT_FAILED => "",
+            "invariant" => self.cause.split(" at ").next().unwrap_or_default(),
+            _ => &self.cause,
+        };
+        Wrong { cause: cause.to_string(), ..self.clone() }.label()
     }
 
     /// What is broken, and why, as far as it can be said before minimizing; afterwards

@@ -57,8 +57,8 @@ pub fn run_on<T: PowerTarget>(arguments: &Arguments, json: bool) -> Result<Exit,
         let name = arguments.file.display();
         return Err(Failure::Input(format!("failed to minimize {name}: it shows no violation")));
     };
-    let bar = bar(Some(u64::from(arguments.executions)));
     let effort = Effort { executions: arguments.executions, ..Effort::default() };
+    let bar = bar(Some(effort.executions_max()));
     let minimized = minimize::minimize(&mut session, &finding, effort, &mut |executions| {
         bar.set_position(u64::from(executions));
     });

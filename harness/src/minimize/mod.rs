@@ -10,6 +10,7 @@
 //!
 //! [`Wrong::key`]: crate::verdict::Wrong::key
 
+mod canonical;
 mod moments;
 mod operations;
 mod simpler;
@@ -28,17 +29,27 @@ use std::sync::atomic::AtomicBool;
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Executions at most.
+    /// Executions at most to make a program small, and as many again to make it canonical.
     pub executions: u32,
     /// Random schedules tried for a candidate that its old schedule does not show.
     pub random_schedules: u32,
     /// Schedules explored for a small candidate that random ones do not show.
     pub explored_schedules: u32,
+    /// Schedules explored for the fewest preemptions, in the end.
+    pub last_schedules: u32,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Effort { executions: 6000, random_schedules: 9, explored_schedules: 150 }
+        let (random_schedules, explored_schedules, last_schedules) = (9, 150, 1500);
+        Effort { executions: 6000, random_schedules, explored_schedules, last_schedules }
+    }
+}
+
+impl Effort {
+    /// Executions at most in all.
+    pub fn executions_max(&self) -> u64 {
+        2 * u64::from(self.executions)
     }
 }
 
@@ -67,6 +78,8 @@ struct Search<'a, T> {
     /// Digests of the programs that were tried, without schedule and cut.
     tried: FxHashSet<[u8; 16]>,
     executions: u32,
+    /// Executions after which no more is tried.
+    executions_max: u32,
     progress: &'a mut dyn FnMut(u32),
 }
 
@@ -80,18 +93,23 @@ pub fn minimize(
     let (key, best) = (finding.wrong.key(), finding.clone());
     session.look_for(Some(&key));
     let (taken, tried) = (Vec::new(), FxHashSet::default());
-    let mut search = Search { session, effort, key, best, taken, tried, executions: 0, progress };
+    let (executions, executions_max) = (0, effort.executions);
+    let mut search =
+        Search { session, effort, key, best, taken, tried, executions, executions_max, progress };
     // Its own schedule once more, for the choices of each operation.
     search.try_schedule(&finding.program);
     search.shrink_program(Thoroughness::Random);
     // What dice miss in a small program, a search does not.
     search.shrink_program(Thoroughness::Explored);
+    let exhausted = search.spent();
+    search.executions_max = search.executions + effort.executions;
+    search.canonical_program();
     search.fewest_preemptions();
     search.reset_machine();
     search.calm_schedule();
     search.interrupt_early();
     search.lose_less();
-    let (exhausted, executions) = (search.spent(), search.executions);
+    let (exhausted, executions) = (exhausted || search.spent(), search.executions);
     let finding = search.best;
     session.look_for(None);
     Minimized { finding, executions, exhausted }
@@ -108,7 +126,7 @@ enum Thoroughness {
 
 impl<T: PowerTarget> Search<'_, T> {
     fn spent(&self) -> bool {
-        self.executions >= self.effort.executions
+        self.executions >= self.executions_max
     }
 
     fn count(&mut self) {
@@ -174,7 +192,7 @@ impl<T: PowerTarget> Search<'_, T> {
         }
         match thoroughness {
             Thoroughness::Random => self.try_randomly(candidate),
-            Thoroughness::Explored => self.try_explored(candidate, 1),
+            Thoroughness::Explored => self.try_explored(candidate, 1, self.effort.explored_schedules),
         }
     }
 
@@ -214,14 +232,14 @@ impl<T: PowerTarget> Search<'_, T> {
         })
     }
 
-    /// Explores a small program for the violation, within a number of preemptions.
-    fn try_explored(&mut self, candidate: &Program, preemptions: u32) -> bool {
+    /// Explores a small program for the violation, within a number of preemptions and of schedules.
+    fn try_explored(&mut self, candidate: &Program, preemptions: u32, schedules: u32) -> bool {
         let is_large = candidate.operation_count() > EXPLORED_OPERATIONS_MAX;
         if is_large || self.spent() {
             return false;
         }
-        let left = self.effort.executions - self.executions;
-        let schedules = u64::from(self.effort.explored_schedules.min(left));
+        let left = self.executions_max - self.executions;
+        let schedules = u64::from(schedules.min(left));
         let bounds = Bounds { preemptions, schedules, shorten: 0, shard: None };
         let mut done = 0;
         let progress = &mut *self.progress;

@@ -8,14 +8,11 @@ use crate::target::PowerTarget;
 const PREEMPTIONS_MAX: u32 = 2;
 
 impl<T: PowerTarget> Search<'_, T> {
-    /// A schedule with the fewest preemptions, if a short search finds one.
+    /// The first schedule with the fewest preemptions, if a search finds one: it depends on the
+    /// program alone, not on how the finding began.
     pub(super) fn fewest_preemptions(&mut self) {
         let program = self.best.program.clone();
-        let before = self.best.clone();
-        if self.try_explored(&program, PREEMPTIONS_MAX) && self.best.switches() > before.switches()
-        {
-            self.best = before;
-        }
+        self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules);
     }
 
     /// Fewer switches: no preemption at all, or without one of the moves.

@@ -235,14 +235,14 @@ impl<T: PowerTarget> Search<'_, T> {
 
     fn simplify(&mut self, slot: Slot) {
         loop {
-            let Some(operation) = operation_at(&self.best.program, slot) else { return };
+            let Some(operation) = self.best.program.operation_at(slot).cloned() else { return };
             let kinds = simpler_kinds(&self.best.program, &operation);
             if !kinds.into_iter().any(|simpler| self.try_operation(slot, simpler, true)) {
                 break;
             }
         }
         loop {
-            let Some(operation) = operation_at(&self.best.program, slot) else { return };
+            let Some(operation) = self.best.program.operation_at(slot).cloned() else { return };
             let (kind, fields) = split(&operation);
             let mut simpler = simpler_fields(&fields).into_iter();
             if !simpler.any(|fields| self.try_operation(slot, build(kind, &fields), false)) {
@@ -254,7 +254,7 @@ impl<T: PowerTarget> Search<'_, T> {
     /// Tries another operation at a place; with random schedules, or only with the recorded one.
     fn try_operation(&mut self, slot: Slot, operation: Operation, thorough: bool) -> bool {
         let mut candidate = self.best.program.clone();
-        let Some(place) = place_mut(&mut candidate, slot) else { return false };
+        let Some(place) = candidate.operation_mut(slot) else { return false };
         if *place == operation {
             return false;
         }
@@ -298,7 +298,7 @@ fn with_one_file(program: &Program, from: usize, into: usize) -> Program {
     let id = |path: PathId| PathId(u8::try_from(renamed(path)).unwrap_or(path.0));
     let slots: Vec<Slot> = program.operations().map(|(_, slot, _)| slot).collect();
     for slot in slots {
-        if let Some(place) = place_mut(&mut program, slot) {
+        if let Some(place) = program.operation_mut(slot) {
             let (kind, mut fields) = split(place);
             (fields.path, fields.target) = (id(fields.path), id(fields.target));
             *place = build(kind, &fields);
@@ -306,20 +306,4 @@ fn with_one_file(program: &Program, from: usize, into: usize) -> Program {
     }
     program.fixup();
     program
-}
-
-fn operation_at(program: &Program, slot: Slot) -> Option<Operation> {
-    match slot {
-        Slot::Setup(index) => program.setup.get(index).cloned(),
-        Slot::Task { task, index } => program.tasks.get(task)?.ops.get(index).cloned(),
-        Slot::After(_) => None,
-    }
-}
-
-fn place_mut(program: &mut Program, slot: Slot) -> Option<&mut Operation> {
-    match slot {
-        Slot::Setup(index) => program.setup.get_mut(index),
-        Slot::Task { task, index } => program.tasks.get_mut(task)?.ops.get_mut(index),
-        Slot::After(_) => None,
-    }
 }

@@ -50,13 +50,13 @@ pub(super) fn simpler_kinds(program: &Program, operation: &Operation) -> Vec<Ope
 }
 
 /// A range of a mapping as a range of its file.
-fn in_file(program: &Program, fields: &Fields) -> Option<Fields> {
+pub(super) fn in_file(program: &Program, fields: &Fields) -> Option<Fields> {
     let (path, offset) = mapped(program, fields.map)?;
     Some(Fields { path, offset: offset + fields.offset, ..*fields })
 }
 
 /// The file of a mapping, and where in it the mapping begins.
-fn mapped(program: &Program, map: MapId) -> Option<(oracle::operation::PathId, u64)> {
+pub(super) fn mapped(program: &Program, map: MapId) -> Option<(oracle::operation::PathId, u64)> {
     program.operations().find_map(|(_, slot, operation)| match (slot, split(operation)) {
         (Slot::After(_), _) => None,
         (_, (Kind::Mmap, fields)) if fields.map == map => Some((fields.path, fields.offset)),
@@ -93,12 +93,44 @@ fn is_simpler(new: &Fields, old: &Fields) -> bool {
     let measure = |fields: &Fields| {
         let ragged = [fields.offset, fields.len, fields.other];
         let ragged = ragged.into_iter().filter(|value| value % BLOCK_BYTES != 0).count();
-        let extras = u64::from(fields.sync != Sync::None)
-            + u64::from(fields.keep)
-            + u64::from(fields.fill != Fill::Tag);
-        (ragged, fields.len.div_ceil(BLOCK_BYTES), fields.offset + fields.other, extras, fields.len)
+        let blocks = fields.len.div_ceil(BLOCK_BYTES);
+        (ragged, blocks, fields.offset + fields.other, extras(fields), fields.len)
     };
     measure(new) < measure(old)
+}
+
+/// How many optional arguments differ from what is usual.
+pub(super) fn extras(fields: &Fields) -> u64 {
+    let Fields { sync, keep, fill, .. } = *fields;
+    u64::from(sync != Sync::None) + u64::from(keep) + u64::from(fill != Fill::Tag)
+}
+
+/// The kinds in the order in which a person would rather see them; [`below`] agrees with it.
+const USUAL: &[Kind] = &[
+    Kind::Create,
+    Kind::Read,
+    Kind::Write,
+    Kind::Truncate,
+    Kind::Punch,
+    Kind::Fsync,
+    Kind::Sync,
+    Kind::Mmap,
+    Kind::Load,
+    Kind::Store,
+    Kind::DirectRead,
+    Kind::DirectWrite,
+    Kind::Clone,
+    Kind::Dedupe,
+    Kind::NodeRead,
+    Kind::NodeModify,
+    Kind::NodeWrite,
+    Kind::NodeReclaim,
+];
+
+/// How unusual a kind is: those that are not in the list are more so, in the order of the table.
+pub(super) fn rank(kind: Kind) -> usize {
+    let usual = USUAL.iter().position(|usual| *usual == kind);
+    usual.unwrap_or(USUAL.len() + kind as usize)
 }
 
 #[cfg(test)]
@@ -118,6 +150,15 @@ mod tests {
                         seen.push(simpler);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_lead_to_more_usual_ones() {
+        for kind in Kind::all() {
+            for &simpler in below(kind) {
+                assert!(rank(simpler) < rank(kind), "{simpler:?} for {kind:?}");
             }
         }
     }

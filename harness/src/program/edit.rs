@@ -41,6 +41,24 @@ impl Program {
         found.map(|(_, slot, operation)| (slot, operation))
     }
 
+    /// The operation at a place; none in `after`.
+    pub fn operation_at(&self, slot: Slot) -> Option<&Operation> {
+        match slot {
+            Slot::Setup(index) => self.setup.get(index),
+            Slot::Task { task, index } => self.tasks.get(task)?.ops.get(index),
+            Slot::After(_) => None,
+        }
+    }
+
+    /// The operation at a place, to be changed; none in `after`.
+    pub fn operation_mut(&mut self, slot: Slot) -> Option<&mut Operation> {
+        match slot {
+            Slot::Setup(index) => self.setup.get_mut(index),
+            Slot::Task { task, index } => self.tasks.get_mut(task)?.ops.get_mut(index),
+            Slot::After(_) => None,
+        }
+    }
+
     /// The number of the operation at a place; for a place at the end of a list, the number that an
     /// operation inserted there gets.
     pub fn number_at(&self, slot: Slot) -> OpId {

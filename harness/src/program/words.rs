@@ -38,6 +38,12 @@ pub(super) const MAPS: [&str; limits::MAPS_MAX] = ["m", "n", "o"];
 /// Default names of tasks.
 pub(super) const TASKS: [&str; limits::TASKS_MAX] = ["a", "b", "c", "d"];
 
+/// The default names of files, of mappings and of tasks.
+pub fn default_names() -> (&'static [&'static str], &'static [&'static str], &'static [&'static str])
+{
+    (&PATHS, &MAPS, &TASKS)
+}
+
 /// Whether a word may name a file: letters, digits, `_`, `-` and `.`, but not `.` or `..`.
 pub(super) fn is_path_name(word: &[u8]) -> bool {
     is_symbol(word) && word != b"." && word != b".."

@@ -1,0 +1,387 @@
+//! The canonical program: what a small program may become in one change and still show the same,
+//! the plainest first, until no change leads further down.
+//!
+//! Findings of one bug begin as different programs. Removing what is not needed leaves them with
+//! other kinds of operation, other numbers and another order; here they meet, so that
+//! [`Finding::signature`](crate::finding::Finding::signature) can be about the program. Every change
+//! leads down in one order of all programs ([`plainness`]), so this ends.
+
+use super::simpler::{extras, in_file, mapped, rank, simpler_fields};
+use super::{Search, Thoroughness};
+use crate::program::options::{Group, KNOBS};
+use crate::program::syntax::{Arg, Fields, Kind, build, split};
+use crate::program::{FaultSpec, MountKnobs, Move, Program, Slot, default_names};
+use crate::target::PowerTarget;
+use oracle::operation::{BLOCK_BYTES, Operation, PathId};
+
+/// Operations of a program that is made canonical: beyond, there are too many changes.
+const OPERATIONS_MAX: usize = 10;
+
+/// Where in a block a range may end that ends in its middle.
+const MIDDLE: u64 = BLOCK_BYTES / 2;
+
+impl<T: PowerTarget> Search<'_, T> {
+    /// The plainest program that small changes lead to.
+    pub(super) fn canonical_program(&mut self) {
+        while self.best.program.operation_count() <= OPERATIONS_MAX && !self.spent() {
+            let changed = self.plainer(with_fewer_operations)
+                || self.plainer(with_fewer_tasks)
+                || self.plainer(with_plainer_options)
+                || self.plainer(in_less_space)
+                || self.plainer(with_plainer_kinds)
+                || self.plainer(in_plainer_order)
+                || self.plainer(with_plainer_arguments);
+            if !changed {
+                break;
+            }
+        }
+        self.rename();
+    }
+
+    /// Tries the changes that lead down; tells if one showed the same.
+    fn plainer(&mut self, changes: fn(&Program) -> Vec<Program>) -> bool {
+        let now = plainness(&self.best.program);
+        let mut candidates = changes(&self.best.program);
+        candidates.iter_mut().for_each(Program::fixup);
+        candidates.retain(|candidate| plainness(candidate) < now);
+        candidates.sort_by_cached_key(plainness);
+        candidates.iter().any(|candidate| self.try_program(candidate, Thoroughness::Random))
+    }
+
+    /// The first names for files, mappings and tasks, which mean nothing.
+    fn rename(&mut self) {
+        let mut candidate = self.best.program.clone();
+        let (paths, maps, tasks) = default_names();
+        let first = |names: &[&str], count| -> Vec<String> {
+            names.iter().take(count).map(ToString::to_string).collect()
+        };
+        candidate.paths = first(paths, candidate.paths.len());
+        candidate.maps = first(maps, candidate.maps.len());
+        let names = first(tasks, candidate.tasks.len());
+        if let Some(schedule) = &mut candidate.schedule {
+            let old: Vec<&String> = candidate.tasks.iter().map(|task| &task.name).collect();
+            for step in &mut schedule.moves {
+                let Move::Run { who, .. } = step else { continue };
+                if let Some(index) = old.iter().position(|name| *name == who) {
+                    who.clone_from(&names[index]);
+                }
+            }
+        }
+        for (task, name) in candidate.tasks.iter_mut().zip(names) {
+            task.name = name;
+        }
+        candidate.fixup();
+        if candidate != self.best.program {
+            self.try_schedule(&candidate);
+        }
+    }
+}
+
+/// The order of programs: fewest operations, tasks and knobs; the most usual kinds of operation, in
+/// the most usual order; then the plainest numbers.
+fn plainness(program: &Program) -> impl Ord + use<> {
+    let operations = || program.operations().map(|(_, _, operation)| split(operation));
+    let ranks: Vec<usize> = operations().map(|(kind, _)| rank(kind)).collect();
+    let unusual = |knob: &&crate::program::options::Knob| {
+        let is_worker = ["flusher", "committer", "reclaimer"].contains(&knob.key);
+        knob.group != Group::Machine && !is_worker && (knob.get)(program) != knob.default
+    };
+    let MountKnobs { flusher, committer, reclaimer, .. } = program.mount;
+    let workers = [flusher, committer, reclaimer].iter().filter(|worker| **worker > 0).count();
+    let nth: u32 = program.faults.iter().map(|fault| fault.nth).sum();
+    let of_operations = program.faults.iter().filter(|fault| fault.op.is_some()).count();
+    let mut numbers = Numbers::default();
+    operations().for_each(|(kind, fields)| numbers.add(kind, &fields));
+    let of_tasks = program.task_operation_count();
+    (
+        (program.operation_count(), program.tasks.len(), of_tasks, program.faults.len()),
+        (KNOBS.iter().filter(unusual).count(), workers, program.paths.len()),
+        (nth, of_operations),
+        (ranks.iter().sum::<usize>(), numbers, ranks),
+    )
+}
+
+/// How plain the numbers of a program are, in the order of the fields.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbers {
+    /// Those inside a block, but not in its middle.
+    odd: usize,
+    /// Those inside a block.
+    ragged: usize,
+    extras: u64,
+    len_blocks: u64,
+    offsets: u64,
+    len: u64,
+}
+
+impl Numbers {
+    fn add(&mut self, kind: Kind, fields: &Fields) {
+        let ends = [fields.offset, fields.offset + fields.len, fields.other];
+        let inside = ends.iter().map(|end| end % BLOCK_BYTES).filter(|rest| *rest != 0);
+        self.odd += inside.clone().filter(|rest| *rest != MIDDLE).count();
+        self.ragged += inside.count();
+        self.extras += extras(fields);
+        self.len += fields.len;
+        self.len_blocks += fields.len.div_ceil(BLOCK_BYTES);
+        self.offsets += fields.offset + fields.other;
+        // The number of a node is a number, too.
+        self.offsets += u64::from(fields.node.0) * u64::from(kind.is_of_nodes());
+    }
+}
+
+/// Without one operation, whose work another may take over with another length.
+fn with_fewer_operations(program: &Program) -> Vec<Program> {
+    let ends = ends(program);
+    let mut changed = Vec::new();
+    for slot in slots(program) {
+        let mut fewer = program.clone();
+        fewer.remove_operation(slot);
+        for other in slots(&fewer) {
+            let Some(operation) = fewer.operation_mut(other) else { continue };
+            let (kind, fields) = split(operation);
+            let ranges = ends.iter().filter(|end| **end > fields.offset && kind == Kind::Write);
+            for end in ranges {
+                let fields = Fields { len: end - fields.offset, ..fields };
+                changed.push(with(&fewer, other, build(kind, &fields)));
+            }
+        }
+        changed.extend([with_workers(&fewer), fewer]);
+    }
+    changed
+}
+
+/// With background workers that do as they like, which may stand for an operation or a knob.
+fn with_workers(program: &Program) -> Program {
+    let mut program = program.clone();
+    let MountKnobs { flusher, committer, reclaimer, .. } = MountKnobs::default();
+    program.mount = MountKnobs { flusher, committer, reclaimer, ..program.mount };
+    program
+}
+
+/// With one worker, knob or fault less, or with a fault that comes earlier.
+fn with_plainer_options(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for knob in KNOBS.iter().filter(|knob| knob.group != Group::Machine) {
+        let now = (knob.get)(program);
+        let is_worker = ["flusher", "committer", "reclaimer"].contains(&knob.key);
+        let plain = if is_worker { 0 } else { knob.default };
+        if now != plain {
+            let mut candidate = program.clone();
+            (knob.set)(&mut candidate, plain);
+            if !is_worker {
+                changed.push(with_workers(&candidate));
+            }
+            changed.push(candidate);
+        }
+    }
+    for index in 0..program.faults.len() {
+        let mut candidate = program.clone();
+        let fault = candidate.faults.remove(index);
+        changed.push(candidate.clone());
+        for nth in 1..fault.nth {
+            candidate.faults.insert(index, FaultSpec { nth, ..fault });
+            changed.push(candidate.clone());
+            candidate.faults.remove(index);
+        }
+        candidate.faults.insert(index, FaultSpec { op: None, ..fault });
+        changed.push(candidate);
+    }
+    changed
+}
+
+/// With one task less: its operations in the setup.
+fn with_fewer_tasks(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for task in 0..program.tasks.len() {
+        let first = Slot::Task { task, index: 0 };
+        let mut candidate = program.clone();
+        if let Some(operation) = candidate.remove_operation(first) {
+            let end = candidate.setup.len();
+            candidate.insert_operation(Slot::Setup(end), operation);
+        }
+        changed.push(candidate.clone());
+        while let Some(operation) = candidate.remove_operation(first) {
+            let end = candidate.setup.len();
+            candidate.insert_operation(Slot::Setup(end), operation);
+        }
+        candidate.tasks.remove(task);
+        changed.push(candidate);
+    }
+    changed
+}
+
+/// With an operation of a plainer kind, on the same range or on a plain one.
+fn with_plainer_kinds(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for slot in slots(program) {
+        let Some((kind, fields)) = at(program, slot) else { continue };
+        for other in Kind::all().filter(|other| rank(*other) < rank(kind)) {
+            if other.is_of_nodes() != kind.is_of_nodes() {
+                continue;
+            }
+            let size = match kind {
+                Kind::Truncate => Fields { offset: fields.len.saturating_sub(BLOCK_BYTES), ..fields },
+                _ if kind.shape().has(Arg::Map) => in_file(program, &fields).unwrap_or(fields),
+                _ => fields,
+            };
+            let mut arguments = vec![Fields { len: BLOCK_BYTES, ..size }, size];
+            if other.shape().has(Arg::Offset) {
+                let blocks = (0..3).map(|block| block * BLOCK_BYTES);
+                arguments.extend(blocks.map(|offset| Fields { offset, len: BLOCK_BYTES, ..size }));
+            }
+            for fields in arguments {
+                changed.push(with(program, slot, build(other, &fields)));
+            }
+        }
+    }
+    changed
+}
+
+/// With two neighbours the other way round, or two tasks.
+fn in_plainer_order(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for index in 1..program.setup.len() {
+        let mut candidate = program.clone();
+        candidate.setup.swap(index - 1, index);
+        changed.push(candidate);
+    }
+    for task in 0..program.tasks.len() {
+        for index in 1..program.tasks[task].ops.len() {
+            let mut candidate = program.clone();
+            candidate.tasks[task].ops.swap(index - 1, index);
+            changed.push(candidate);
+        }
+    }
+    for task in 1..program.tasks.len() {
+        let mut candidate = program.clone();
+        candidate.tasks.swap(task - 1, task);
+        changed.push(candidate);
+    }
+    changed
+}
+
+/// With plainer arguments of one operation.
+fn with_plainer_arguments(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for slot in slots(program) {
+        let Some((kind, fields)) = at(program, slot) else { continue };
+        let middle = |value: u64| value / BLOCK_BYTES * BLOCK_BYTES + MIDDLE;
+        let mut arguments = simpler_fields(&fields);
+        arguments.push(Fields { len: middle(fields.len), ..fields });
+        arguments.push(Fields { offset: middle(fields.offset), ..fields });
+        if kind.shape().has(Arg::Offset) {
+            arguments.extend(plain_ranges().map(|(offset, len)| Fields { offset, len, ..fields }));
+        }
+        for fields in arguments {
+            changed.push(with(program, slot, build(kind, &fields)));
+        }
+        for path in 0..program.paths.len() {
+            let path = PathId(u8::try_from(path).expect("few files"));
+            changed.push(with(program, slot, build(kind, &Fields { path, ..fields })));
+            let target = path;
+            changed.push(with(program, slot, build(kind, &Fields { target, ..fields })));
+        }
+    }
+    changed
+}
+
+/// The ranges between the first places in a file.
+fn plain_ranges() -> impl Iterator<Item = (u64, u64)> {
+    let ends = (0..6).map(|half| half * MIDDLE);
+    ends.clone().flat_map(move |from| {
+        ends.clone().filter(move |end| *end > from).map(move |end| (from, end - from))
+    })
+}
+
+/// With one block less in all files, or with other numbers inside a block, in every operation.
+fn in_less_space(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    let ends = ends(program);
+    let last = ends.last().copied().unwrap_or(0);
+    for block in 0..last.div_ceil(BLOCK_BYTES) {
+        let at = block * BLOCK_BYTES;
+        changed.push(with_places(program, |place| match place {
+            _ if place >= at + BLOCK_BYTES => place - BLOCK_BYTES,
+            _ => place.min(at),
+        }));
+    }
+    let mut rests: Vec<u64> = ends.iter().map(|end| end % BLOCK_BYTES).collect();
+    rests.retain(|rest| *rest != 0);
+    rests.sort_unstable();
+    rests.dedup();
+    for rest in rests {
+        for other in [0, MIDDLE, BLOCK_BYTES] {
+            changed.push(with_places(program, |place| match place % BLOCK_BYTES {
+                it if it == rest => place - rest + other,
+                _ => place,
+            }));
+        }
+    }
+    let all = |other| move |place: u64| match place % BLOCK_BYTES {
+        0 => place,
+        rest => place - rest + other,
+    };
+    changed.extend([0, MIDDLE, BLOCK_BYTES].map(|other| with_places(program, all(other))));
+    changed
+}
+
+/// The program with every place in a file moved: where ranges begin and end, and sizes.
+fn with_places(program: &Program, moved: impl Fn(u64) -> u64) -> Program {
+    let mut changed = program.clone();
+    for slot in slots(program) {
+        let Some((kind, fields)) = at(program, slot) else { continue };
+        let mut new = fields;
+        let range = |from: u64, len: u64| (moved(from), moved(from + len) - moved(from));
+        if kind == Kind::Truncate || kind == Kind::Append {
+            new.len = moved(fields.len);
+        } else if kind.shape().has(Arg::Path) {
+            (new.offset, new.len) = range(fields.offset, fields.len);
+        } else if kind.shape().has(Arg::Map) {
+            let base = mapped(program, fields.map).map_or(0, |(_, base)| base);
+            let (from, len) = range(base + fields.offset, fields.len);
+            (new.offset, new.len) = (from.saturating_sub(moved(base)), len);
+        }
+        if kind.shape().has(Arg::Target) {
+            new.other = moved(fields.other);
+        } else if kind.shape().has(Arg::Other) {
+            let base = mapped(program, fields.map).map_or(0, |(_, base)| base);
+            new.other = moved(base + fields.other).saturating_sub(moved(base));
+        }
+        if let Some(operation) = changed.operation_mut(slot) {
+            *operation = build(kind, &new);
+        }
+    }
+    changed
+}
+
+/// Every place at which a range of a file begins or ends, sorted.
+fn ends(program: &Program) -> Vec<u64> {
+    let operations = program.operations().map(|(.., operation)| split(operation));
+    let ranged = operations.filter(|(kind, _)| kind.shape().has(Arg::Path));
+    let mut ends: Vec<u64> = ranged
+        .flat_map(|(_, fields)| {
+            let other = if fields.other > 0 { fields.other + fields.len } else { 0 };
+            [fields.offset, fields.offset + fields.len, fields.other, other]
+        })
+        .collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+fn slots(program: &Program) -> Vec<Slot> {
+    let slots = program.operations().map(|(_, slot, _)| slot);
+    slots.filter(|slot| !matches!(slot, Slot::After(_))).collect()
+}
+
+fn at(program: &Program, slot: Slot) -> Option<(Kind, Fields)> {
+    program.operation_at(slot).map(split)
+}
+
+fn with(program: &Program, slot: Slot, operation: Operation) -> Program {
+    let mut program = program.clone();
+    if let Some(place) = program.operation_mut(slot) {
+        *place = operation;
+    }
+    program
+}
