@@ -1,5 +1,5 @@
-//! The names of all sites at which a task can make a step, so that a campaign can tell which of them
-//! it has never reached.
+//! The names of all sites at which a task can make a step, so that a campaign can tell which of
+//! them it has never reached.
 //!
 //! Promises that it is complete: a test compares it with the sources. Must never know what a step
 //! does.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::path::PathBuf;
 
 /// What is said if a program that was executed twice did something else.
-pub const BROKEN: &str = "DETERMINISM IS BROKEN: the same program made other steps the second time, \
-                          so no verdict here can be trusted to repeat";
+pub const BROKEN: &str = "DETERMINISM IS BROKEN: the same program made other steps the second \
+                          time, so no verdict here can be trusted to repeat";
 
 /// Sites that are named in the text; the document names all.
 const NAMED_MAX: usize = 16;
