@@ -21,6 +21,7 @@ pub mod mkfs;
 pub mod mm;
 pub mod options;
 pub mod paths;
+pub mod sites;
 pub mod store;
 pub mod types;
 

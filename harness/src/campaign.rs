@@ -6,6 +6,7 @@
 use crate::clock::{self, Stopwatch};
 use crate::corpus::{self, Corpus};
 use crate::cuts::{Plan, Totals};
+use crate::files::write_whole;
 use crate::finding::Finding;
 use crate::findings::{self, Sighting};
 use crate::fuzzing::feedback::Seen as Coverage;
@@ -13,9 +14,12 @@ use crate::minimize;
 use crate::program::{self, Program, Repertoire, Setting, SwarmMask};
 use crate::replay;
 use crate::session::{Session, Shown};
+use crate::sites::Sites;
+use crate::stability::Witness;
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -90,12 +94,33 @@ pub struct Stats {
     pub interleaving_pairs: u32,
     /// State classes that one worker has seen; all together at the end.
     pub state_classes: u32,
+    /// Sites that any worker has reached.
+    pub sites: Sites,
+    /// Programs executed a second time.
+    pub twice: u64,
+    /// How many of these did something else: determinism is broken.
+    pub unstable: u64,
+    /// The first of them.
+    pub unstable_programs: Vec<Unstable>,
+    /// The index of the program that a worker told of last.
+    pub latest: u64,
     /// Seconds from the start until a program showed something new, the last time.
     pub new_seconds: f64,
     /// All programs before this one were executed.
     pub next: u64,
     /// Seconds since the start.
     pub seconds: f64,
+}
+
+/// A program that did something else when it was executed a second time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unstable {
+    /// Its index.
+    pub program: u64,
+    /// What was different, in words.
+    pub difference: String,
+    /// Where it was written.
+    pub file: Option<PathBuf>,
 }
 
 /// A finding as a campaign keeps it.
@@ -115,6 +140,8 @@ pub struct Kept {
     pub count: u64,
     /// The index of the program that showed it last.
     pub last_program: u64,
+    /// Seconds until it was seen last.
+    pub last_seconds: f64,
     /// How many times of these are in the folder.
     recorded: u64,
     /// Where it was written.
@@ -138,13 +165,31 @@ pub struct Report {
 
 /// What a worker tells.
 enum News {
-    Done { job: u64, next: u64, programs: u64, operations: u64, decisions: u64, totals: Totals },
+    Done { job: u64, next: u64, batch: Batch },
+    Reached(Box<Sites>),
+    Unstable { index: u64, program: String, difference: String },
     New { program: Box<Program>, interleaving_pairs: u32, state_classes: u32 },
     Refused(String),
     Found { index: u64, finding: Box<Finding> },
     SeenAgain { index: u64, signature: String },
     Coverage(Box<Coverage>),
 }
+
+/// What a worker did since it told last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Batch {
+    programs: u64,
+    twice: u64,
+    operations: u64,
+    decisions: u64,
+    totals: Totals,
+}
+
+/// Of so many programs one is executed twice.
+const TWICE_ONE_OF: u64 = 64;
+
+/// Unstable programs that are kept.
+const UNSTABLE_MAX: usize = 8;
 
 /// Of so many programs one is cut.
 const CUT_ONE_OF: u64 = 4;
@@ -154,6 +199,9 @@ const MINIMIZED_MAX: u32 = 4;
 
 /// Seconds after which counts are written.
 const RECORD_SECONDS: f64 = 5.0;
+
+/// Seconds after which progress is told even if no worker has anything to tell.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Programs after which a worker tells what it did.
 const BATCH: u64 = 32;
@@ -165,11 +213,26 @@ pub fn program(seed: u64, index: u64) -> Program {
 
 /// The program of an index, for a target of this repertoire.
 pub fn program_of(repertoire: &Repertoire, seed: u64, index: u64) -> Program {
-    let mut dice = program::Dice::new(mix(seed, index));
-    let mask = SwarmMask::draw(&mut dice).within(repertoire);
+    let (mask, mut dice) = drawn(repertoire, seed, index);
     let mut program = program::generate(&mut dice, &mask);
     program.keep_to(repertoire);
     program
+}
+
+/// What the program of an index was drawn from, for a target of this repertoire.
+pub fn mask_of(repertoire: &Repertoire, seed: u64, index: u64) -> SwarmMask {
+    drawn(repertoire, seed, index).0
+}
+
+/// The mask of a program, and the dice that roll what follows.
+fn drawn(repertoire: &Repertoire, seed: u64, index: u64) -> (SwarmMask, program::Dice) {
+    let mut dice = program::Dice::new(mix(seed, index));
+    (SwarmMask::draw(&mut dice).within(repertoire), dice)
+}
+
+/// Whether the program of an index is executed twice.
+fn is_twice(seed: u64, index: u64) -> bool {
+    mix(seed ^ 0x007e_57ed, index).is_multiple_of(TWICE_ONE_OF)
 }
 
 /// What is done with the program of an index: cutting one takes many times as long as executing
@@ -207,6 +270,7 @@ pub fn run_on<T: PowerTarget>(
     let clock = Stopwatch::start();
     let over = AtomicBool::new(false);
     let mut report = Report::default();
+    report.stats.latest = options.first();
     let mut recorded = 0.0;
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(256);
@@ -217,9 +281,16 @@ pub fn run_on<T: PowerTarget>(
             scope.spawn(move || worker::<T>(options, job, &clock, stop, over, &sender));
         }
         drop(sender);
-        while let Ok(news) = receiver.recv() {
-            let found = matches!(news, News::Found { .. });
-            report.take(news, options.corpus.as_ref(), &clock);
+        loop {
+            let news = match receiver.recv_timeout(TICK) {
+                Ok(news) => Some(news),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
+            let found = matches!(news, Some(News::Found { .. }));
+            if let Some(news) = news {
+                report.take(news, options, &clock);
+            }
             if found || clock.seconds() > recorded + RECORD_SECONDS {
                 recorded = clock.seconds();
                 report.record::<T>(options);
@@ -242,6 +313,11 @@ pub fn run_on<T: PowerTarget>(
 }
 
 impl Options {
+    /// The index of the first program that is executed.
+    fn first(&self) -> u64 {
+        self.corpus.as_ref().map_or(0, |corpus| corpus.state().next)
+    }
+
     /// The program of an index, with the defects and knobs of this campaign.
     fn program(&self, repertoire: &Repertoire, index: u64) -> Program {
         let mut program = program_of(repertoire, self.seed, index);
@@ -255,38 +331,71 @@ impl Options {
 }
 
 impl Report {
-    fn take(&mut self, news: News, corpus: Option<&Corpus>, clock: &Stopwatch) {
+    fn take(&mut self, news: News, options: &Options, clock: &Stopwatch) {
+        let stats = &mut self.stats;
         match news {
-            News::Done { job, next, programs, operations, decisions, totals } => {
+            News::Done { job, next, batch } => {
                 self.next.insert(job, next);
-                self.stats.programs += programs;
-                self.stats.operations += operations;
-                self.stats.decisions += decisions;
-                self.stats.totals.add(&totals);
+                stats.latest = next.saturating_sub(u64::from(options.jobs.max(1)));
+                stats.programs += batch.programs;
+                stats.twice += batch.twice;
+                stats.operations += batch.operations;
+                stats.decisions += batch.decisions;
+                stats.totals.add(&batch.totals);
+            }
+            News::Reached(sites) => {
+                let before = stats.sites.count();
+                stats.sites.merge(&sites);
+                if stats.sites.count() > before {
+                    stats.new_seconds = clock.seconds();
+                }
+            }
+            News::Unstable { index, program, difference } => {
+                self.differed(index, &program, difference, options);
             }
             News::New { program, interleaving_pairs, state_classes } => {
-                let stats = &mut self.stats;
                 let now = (interleaving_pairs, state_classes);
                 stats.interleaving_pairs = stats.interleaving_pairs.max(now.0);
                 stats.state_classes = stats.state_classes.max(now.1);
                 stats.new_seconds = clock.seconds();
+                let corpus = options.corpus.as_ref();
                 let kept = corpus.map_or(Ok(()), |corpus| corpus.keep(&program));
                 stats.unwritten = kept.err().or_else(|| stats.unwritten.take());
             }
             News::Refused(reason) => {
-                self.stats.refused += 1;
-                self.stats.refusal = Some(reason);
+                stats.refused += 1;
+                stats.refusal = Some(reason);
             }
             News::Coverage(coverage) => self.coverage.merge(&coverage),
             News::Found { index, finding } => self.found(index, *finding, clock),
-            News::SeenAgain { index, signature } => self.seen_again(index, &signature),
+            News::SeenAgain { index, signature } => self.seen_again(index, &signature, clock),
         }
+    }
+
+    /// A program did something else the second time.
+    fn differed(&mut self, index: u64, program: &str, difference: String, options: &Options) {
+        let stats = &mut self.stats;
+        stats.unstable += 1;
+        if stats.unstable_programs.len() == UNSTABLE_MAX {
+            return;
+        }
+        let write = |folder: &PathBuf| {
+            let file = folder.join(format!("unstable-{}-{index}.pf", options.seed));
+            fs::create_dir_all(folder)?;
+            write_whole(&file, program).map(|()| file)
+        };
+        let written = options.out.as_ref().map(write).transpose();
+        if let Err(error) = &written {
+            stats.unwritten = Some(error.to_string());
+        }
+        let file = written.ok().flatten();
+        stats.unstable_programs.push(Unstable { program: index, difference, file });
     }
 
     fn found(&mut self, index: u64, finding: Finding, clock: &Stopwatch) {
         let signature = finding.signature();
         if self.findings.iter().any(|kept| kept.signature == signature) {
-            return self.seen_again(index, &signature);
+            return self.seen_again(index, &signature, clock);
         }
         self.findings.push(Kept {
             finding,
@@ -296,16 +405,18 @@ impl Report {
             seconds_until: clock.seconds(),
             count: 1,
             last_program: index,
+            last_seconds: clock.seconds(),
             recorded: 0,
             file: None,
         });
     }
 
-    fn seen_again(&mut self, index: u64, signature: &str) {
+    fn seen_again(&mut self, index: u64, signature: &str, clock: &Stopwatch) {
         self.stats.repeated += 1;
         if let Some(known) = self.findings.iter_mut().find(|kept| kept.signature == signature) {
             known.count += 1;
             known.last_program = index;
+            known.last_seconds = clock.seconds();
         }
     }
 
@@ -356,13 +467,15 @@ fn worker<T: PowerTarget>(
     sender: &mpsc::SyncSender<News>,
 ) {
     let mut session = Session::<T>::of_target();
+    let mut witness = Witness::<T>::of_target();
+    let mut sites = Sites::default();
     let repertoire = T::repertoire();
     let mut coverage = Coverage::default();
     let mut known = BTreeMap::new();
     let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
-    let (mut programs, mut operations, mut decisions) = (0, 0, 0);
-    let mut totals = Totals::default();
-    let mut index = options.corpus.as_ref().map_or(0, |corpus| corpus.state().next) + job;
+    let mut batch = Batch::default();
+    let tell = |news: News| drop(sender.send(news));
+    let mut index = options.first() + job;
     loop {
         let done = options.programs.is_some_and(|most| index >= most);
         let halted = stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
@@ -371,18 +484,17 @@ fn worker<T: PowerTarget>(
         }
         let program = Rc::new(options.program(&repertoire, index));
         match examine(&mut session, &program, index, options) {
-            Err(reason) => drop(sender.send(News::Refused(reason))),
+            Err(reason) => tell(News::Refused(reason)),
             Ok(shown) => {
-                programs += 1;
-                operations += shown.executed.operations;
-                decisions += shown.executed.decisions;
-                totals.add(&shown.totals);
-                if let Some(new) = covered(&mut coverage, &session, &program, &shown) {
-                    drop(sender.send(new));
+                batch.add(&shown);
+                if is_twice(options.seed, index) {
+                    batch.twice += 1;
+                    differs(&mut witness, &session, index, &program, &shown).map(tell);
                 }
+                reached(&mut sites, &session).map(tell);
+                covered(&mut coverage, &session, &program, &shown).map(tell);
                 if let Some(finding) = shown.first().cloned() {
-                    let news = news(&mut session, index, finding, &mut known, options);
-                    drop(sender.send(news));
+                    tell(news(&mut session, index, finding, &mut known, options));
                     if options.stop_at_first {
                         break;
                     }
@@ -390,14 +502,40 @@ fn worker<T: PowerTarget>(
             }
         }
         index += u64::from(options.jobs.max(1));
-        if programs >= BATCH {
-            let next = index;
-            drop(sender.send(News::Done { job, next, programs, operations, decisions, totals }));
-            (programs, operations, decisions, totals) = (0, 0, 0, Totals::default());
+        if batch.programs >= BATCH {
+            tell(News::Done { job, next: index, batch: std::mem::take(&mut batch) });
         }
     }
-    drop(sender.send(News::Done { job, next: index, programs, operations, decisions, totals }));
-    drop(sender.send(News::Coverage(Box::new(coverage))));
+    tell(News::Done { job, next: index, batch });
+    tell(News::Coverage(Box::new(coverage)));
+}
+
+impl Batch {
+    fn add(&mut self, shown: &Shown) {
+        self.programs += 1;
+        self.operations += shown.executed.operations;
+        self.decisions += shown.executed.decisions;
+        self.totals.add(&shown.totals);
+    }
+}
+
+/// Executes a program a second time; tells if that does something else.
+fn differs<T: PowerTarget>(
+    witness: &mut Witness<T>,
+    session: &Session<T>,
+    index: u64,
+    program: &Rc<Program>,
+    shown: &Shown,
+) -> Option<News> {
+    let difference = witness.differs(program, session.executor(), &shown.executed)?;
+    Some(News::Unstable { index, program: program.to_string(), difference })
+}
+
+/// Adds the sites that a program has reached; tells if one is new to this worker.
+fn reached(sites: &mut Sites, session: &Session<impl PowerTarget>) -> Option<News> {
+    let before = sites.count();
+    session.add_sites_to(sites);
+    (sites.count() > before).then(|| News::Reached(Box::new(sites.clone())))
 }
 
 /// Adds what a program showed; tells if something of it is new.

@@ -7,6 +7,7 @@
 use crate::execution::{Executed, Executor};
 use crate::program::Program;
 use crate::recovery::{Depth, Recovered, Recoverer, Share};
+use crate::sites::Sites;
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
 use crate::verdict::{Phase, Wrong};
@@ -231,6 +232,11 @@ impl<T: PowerTarget> Judge<T> {
                 }
             }
         }
+    }
+
+    /// The sites that all recoveries so far have reached.
+    pub fn sites(&self) -> &Sites {
+        &self.recoverer.sites
     }
 
     fn diverged(&self, cut: Moment, message: &str) -> CutFound {

@@ -37,5 +37,7 @@ pub mod report;
 pub mod seen;
 pub mod session;
 pub mod signature;
+pub mod sites;
+pub mod stability;
 pub mod target;
 pub mod verdict;

@@ -7,6 +7,7 @@
 use crate::images::Base;
 use crate::program::{AfterLine, Content, Program};
 use crate::seen::Seen;
+use crate::sites::Sites;
 use crate::target::engine::EngineTarget;
 use crate::target::{Performed, PowerTarget, Stage, TargetError, Unseen, perform};
 use crate::verdict::{self, Phase, Wrong, guarantee};
@@ -80,6 +81,8 @@ pub struct Recoverer<T = EngineTarget> {
     inner: Explorer<Recovered>,
     /// Recoveries run, those inside recovery included.
     pub recoveries: u64,
+    /// The sites that recoveries have reached.
+    pub sites: Sites,
     /// Draws, together with what a state shows, with which states more is done.
     pub salt: u64,
 }
@@ -108,7 +111,8 @@ impl<T: PowerTarget> Recoverer<T> {
         let chooser = Box::new(RoundRobin);
         let machine = Machine::new(Config::default(), machine::io::no_disk(), chooser);
         let inner = Explorer::new();
-        Recoverer { machine, target: PhantomData, inner, recoveries: 0, salt: 0 }
+        let (target, sites) = (PhantomData, Sites::default());
+        Recoverer { machine, target, inner, recoveries: 0, sites, salt: 0 }
     }
 
     /// Recovers a crash state.
@@ -185,6 +189,7 @@ impl<T: PowerTarget> Recoverer<T> {
         };
         self.machine.spawn("recovery", Kind::Foreground, Box::new(body));
         let end = self.machine.run();
+        self.sites.collect(&self.machine.trace());
         let mut recovered = std::mem::take(&mut *session.result.borrow_mut());
         if end == End::Stopped
             && let Some(fault) = self.machine.faults().first()

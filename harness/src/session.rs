@@ -7,6 +7,7 @@ use crate::finding::{self, Finding};
 use crate::images::Images;
 use crate::program::Program;
 use crate::signature::Circumstances;
+use crate::sites::Sites;
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
 use machine::Chooser;
@@ -171,6 +172,12 @@ impl<T: PowerTarget> Session<T> {
     /// [key](crate::verdict::Wrong::key); or, with none, none.
     pub fn look_for(&mut self, key: Option<&str>) {
         self.judge.look_for(key);
+    }
+
+    /// Adds the sites that the last execution has reached, and all recoveries so far.
+    pub fn add_sites_to(&self, sites: &mut Sites) {
+        sites.collect(&self.executor.machine().trace());
+        sites.merge(self.judge.sites());
     }
 
     /// The executor, with the last execution.

@@ -117,6 +117,9 @@ pub struct Event {
 
 static START: Site = Site::new("task.start");
 
+/// The names of the machine's own sites at which tasks make steps.
+pub const SITES: &[&str] = &["io.submit", "lock.acquire"];
+
 impl Event {
     /// The first step of a task.
     pub const START: Event = Event { site: &START, object: Object::NONE, access: Access::Yield };

@@ -41,6 +41,7 @@ use std::rc::Rc;
 
 pub use buffer::BufferId;
 pub use read::Wait;
+pub(crate) use steps::SITES;
 
 /// Pages of a buffer.
 pub const PAGES: usize = 2;

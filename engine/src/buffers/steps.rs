@@ -7,6 +7,9 @@ use machine::Site;
 macro_rules! steps {
     ($($name:ident $site:literal $doc:literal;)*) => {
         $(#[doc = $doc] pub(super) static $name: Site = Site::new($site);)*
+
+        /// The names of all of them.
+        pub(crate) const SITES: &[&str] = &[$($site),*];
     };
 }
 

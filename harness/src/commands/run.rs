@@ -1,17 +1,26 @@
 //! `powerfail run`: a campaign.
 
+mod screen;
+mod summary;
+
 use super::report::Outputs;
 use super::{COMMAND, Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Kept, Options, Report, Stats};
-use crate::corpus::{Corpus, State};
+use crate::corpus::{self, Corpus};
 use crate::cuts::Plan;
-use crate::program::Setting;
+use crate::program::{Repertoire, Setting};
 use crate::report::Outcome;
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
 use clap::Args;
-use serde::Serialize;
+use indicatif::{ProgressBar, ProgressStyle};
+use rustix::termios::tcgetwinsize;
+use screen::{Row, State};
+use std::io::{self, Write};
 use std::path::PathBuf;
+
+/// Seconds between two screens.
+const SHOW_SECONDS: f64 = 0.25;
 
 /// What a campaign is told.
 #[derive(Args, Clone, Debug)]
@@ -51,37 +60,6 @@ pub struct Arguments {
     outputs: Outputs,
 }
 
-#[derive(Serialize)]
-struct FindingRow {
-    signature: String,
-    kind: String,
-    guarantee: String,
-    message: String,
-    count: u64,
-    program: u64,
-    seconds: f64,
-    file: Option<PathBuf>,
-}
-
-#[derive(Serialize)]
-struct Document {
-    seed: u64,
-    programs: u64,
-    operations: u64,
-    decisions: u64,
-    cuts: u64,
-    crash_states: u64,
-    recoveries: u64,
-    refused: u64,
-    interleaving_pairs: u32,
-    state_classes: u32,
-    new_seconds: f64,
-    next: u64,
-    seconds: f64,
-    interrupted: bool,
-    findings: Vec<FindingRow>,
-}
-
 impl Arguments {
     /// These, with an end at the first finding, or after so many programs if they have no end.
     pub(super) fn until_first(mut self, programs: u64) -> Arguments {
@@ -92,7 +70,7 @@ impl Arguments {
     }
 }
 
-/// Runs a campaign on the engine; exit 1 if it found anything.
+/// Runs a campaign on the engine; exit 1 if it found anything, or if executions are not stable.
 ///
 /// # Errors
 /// Bad options.
@@ -113,7 +91,7 @@ pub struct Tone<'a> {
     pub texts: bool,
 }
 
-/// Runs a campaign on a target; exit 1 if it found anything.
+/// Runs a campaign on a target; exit 1 if it found anything, or if executions are not stable.
 ///
 /// # Errors
 /// Bad options.
@@ -124,25 +102,29 @@ pub fn run_on<T: PowerTarget>(
 ) -> Result<Exit, Failure> {
     let options = options(arguments)?;
     let stop = interruptible();
-    let bar = bar(options.seconds.map(|seconds| seconds.ceil() as u64));
+    let mut shower = Shower::of::<T>(&options);
     let report = campaign::run_on::<T>(&options, &stop, &mut |stats, findings| {
-        if options.seconds.is_some() {
-            bar.set_position(stats.seconds as u64);
-        }
-        bar.set_message(status(stats, findings));
+        shower.show(stats, findings);
     });
-    bar.finish_and_clear();
+    shower.bar.finish_and_clear();
     if report.stats.programs == 0
         && let Some(refusal) = &report.stats.refusal
     {
         return Err(Failure::Input(refusal.clone()));
     }
     arguments.outputs.write("run", &outcomes(&report))?;
+    let sites_known = T::sites();
     match json {
-        true => print_json(&document(&options, &report)),
-        false => print_text(&report, tone),
+        true => print_json(&summary::document(&options, &report, sites_known.as_deref())),
+        false => {
+            summary::lines(&report, sites_known.as_deref(), tone).iter().for_each(|it| say(it))
+        }
     }
-    Ok(if report.findings.is_empty() { Exit::Expected } else { Exit::Violation })
+    if json && report.stats.unstable > 0 {
+        drop(writeln!(io::stderr(), "powerfail: {}", summary::BROKEN));
+    }
+    let as_expected = report.findings.is_empty() && report.stats.unstable == 0;
+    Ok(if as_expected { Exit::Expected } else { Exit::Violation })
 }
 
 fn options(arguments: &Arguments) -> Result<Options, Failure> {
@@ -182,60 +164,83 @@ fn options(arguments: &Arguments) -> Result<Options, Failure> {
 /// The folder of the campaign that these arguments describe.
 fn corpus(arguments: &Arguments) -> Result<Option<Corpus>, Failure> {
     let Some(folder) = &arguments.corpus else { return Ok(None) };
-    let campaign = State {
+    let campaign = corpus::State {
         seed: arguments.seed,
         defects: arguments.defects.clone(),
         knobs: arguments.knobs.clone(),
-        ..State::default()
+        ..corpus::State::default()
     };
     Corpus::open(folder, campaign).map(Some).map_err(Failure::Input)
 }
 
-fn status(stats: &Stats, findings: &[Kept]) -> String {
-    let per_second = |count: u64| count as f64 / stats.seconds.max(1e-9);
-    format!(
-        "{} programs ({:.0}/s)  {} crash states ({:.0}/s)  {} pairs  {} classes  new {:.0} s ago  \
-         {} findings",
-        stats.programs,
-        per_second(stats.programs),
-        stats.totals.crash_states,
-        per_second(stats.totals.crash_states),
-        stats.interleaving_pairs,
-        stats.state_classes,
-        stats.seconds - stats.new_seconds,
-        findings.len()
-    )
+/// Shows how far it is, a few times a second at most.
+struct Shower<'a> {
+    bar: ProgressBar,
+    options: &'a Options,
+    repertoire: Repertoire,
+    sites_known: Option<usize>,
+    /// Seconds until it was shown last.
+    shown: Option<f64>,
 }
 
-fn document(options: &Options, report: &Report) -> Document {
-    let stats = &report.stats;
-    let row = |kept: &Kept| FindingRow {
-        signature: kept.signature.clone(),
-        kind: kept.finding.wrong.kind.clone(),
-        guarantee: format!("G-{}", kept.finding.wrong.guarantee),
-        message: kept.finding.wrong.message.clone(),
-        count: kept.count,
-        program: kept.program,
-        seconds: kept.seconds_until,
-        file: kept.file.clone(),
-    };
-    Document {
-        seed: options.seed,
-        programs: stats.programs,
-        operations: stats.operations,
-        decisions: stats.decisions,
-        cuts: stats.totals.cuts,
-        crash_states: stats.totals.crash_states,
-        recoveries: stats.totals.recoveries,
-        refused: stats.refused,
-        interleaving_pairs: report.coverage.interleaving_pairs(),
-        state_classes: report.coverage.state_classes(),
-        new_seconds: stats.new_seconds,
-        next: stats.next,
-        seconds: stats.seconds,
-        interrupted: report.interrupted,
-        findings: report.findings.iter().map(row).collect(),
+impl<'a> Shower<'a> {
+    fn of<T: PowerTarget>(options: &'a Options) -> Self {
+        let sites_known = T::sites().map(|names| names.len());
+        Shower { bar: screen_bar(), options, repertoire: T::repertoire(), sites_known, shown: None }
     }
+
+    fn show(&mut self, stats: &Stats, findings: &[Kept]) {
+        let is_early = self.shown.is_some_and(|shown| stats.seconds < shown + SHOW_SECONDS);
+        if self.bar.is_hidden() || is_early {
+            return;
+        }
+        self.shown = Some(stats.seconds);
+        self.bar.set_message(screen::lines(&self.state(stats, findings), width()).join("\n"));
+    }
+
+    fn state(&self, stats: &Stats, findings: &[Kept]) -> State {
+        let swarm = campaign::mask_of(&self.repertoire, self.options.seed, stats.latest);
+        let row = |kept: &Kept| Row {
+            signature: kept.signature.clone(),
+            count: kept.count,
+            ago_seconds: (stats.seconds - kept.last_seconds).max(0.0) as u64,
+        };
+        let unstable = stats.unstable_programs.iter();
+        State {
+            seed: self.options.seed,
+            jobs: self.options.jobs,
+            seconds: stats.seconds,
+            seconds_max: self.options.seconds,
+            programs: stats.programs,
+            cuts: stats.totals.cuts,
+            crash_states: stats.totals.crash_states,
+            recoveries: stats.totals.recoveries,
+            new_seconds: stats.seconds - stats.new_seconds,
+            sites: stats.sites.count(),
+            sites_known: self.sites_known,
+            pairs: stats.interleaving_pairs,
+            classes: stats.state_classes,
+            twice: stats.twice,
+            unstable: stats.unstable,
+            unstable_programs: unstable.map(|it| (it.program, it.difference.clone())).collect(),
+            latest: stats.latest,
+            swarm: swarm.emphasis(),
+            findings: findings.iter().map(row).collect(),
+        }
+    }
+}
+
+/// What a screen is drawn by: it repaints its lines in their place on a terminal, and shows nothing
+/// elsewhere.
+fn screen_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg}").unwrap_or(ProgressStyle::default_bar());
+    bar(None).with_style(style)
+}
+
+/// Columns of the terminal.
+fn width() -> usize {
+    let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    if columns == 0 { 80 } else { columns }
 }
 
 /// Each finding, which nobody expects.
@@ -252,44 +257,4 @@ fn outcomes(report: &Report) -> Vec<Outcome> {
         }
     };
     report.findings.iter().map(outcome).collect()
-}
-
-fn print_text(report: &Report, tone: Tone<'_>) {
-    let stats = &report.stats;
-    say(&format!(
-        "{} programs, {} operations, {} decisions, {} cuts, {} crash states, {} recoveries \
-         in {:.1} s{}",
-        stats.programs,
-        stats.operations,
-        stats.decisions,
-        stats.totals.cuts,
-        stats.totals.crash_states,
-        stats.totals.recoveries,
-        stats.seconds,
-        if report.interrupted { " (interrupted)" } else { "" }
-    ));
-    say(&format!(
-        "{} interleaving pairs, {} state classes",
-        report.coverage.interleaving_pairs(),
-        report.coverage.state_classes()
-    ));
-    if let Some(refusal) = &stats.refusal {
-        say(&format!("{} programs were refused, the last because: {refusal}", stats.refused));
-    }
-    if let Some(why) = &stats.unwritten {
-        say(&format!("a finding could not be written: {why}"));
-    }
-    if report.findings.is_empty() {
-        say("no finding");
-    }
-    for kept in &report.findings {
-        say(&format!("\n{}  (seen {} times)", kept.signature, kept.count));
-        say(&format!("  {}", kept.finding.wrong.message));
-        if let Some(file) = &kept.file {
-            say(&format!("  replay: {} replay {}", tone.command, file.display()));
-        }
-        if tone.texts {
-            say(&format!("\n{}", kept.finding.text().trim_end()));
-        }
-    }
 }

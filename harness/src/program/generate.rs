@@ -18,6 +18,10 @@ use super::syntax::{Arg, Fields, Kind, SHAPES, build, kind};
 use super::world::{Mapping, World};
 use super::{Direction, FaultSpec, Program, SwarmMask, Task, lenient, limits, words};
 
+/// The choosers that programs are given, if the mask allows them.
+pub(super) const DRAWN_CHOOSERS: [ChooserKind; 4] =
+    [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos, ChooserKind::Delay];
+
 /// A program of the features in the mask, canonical: a short setup, then two to four tasks.
 pub fn generate<S: Source>(source: &mut S, mask: &SwarmMask) -> Program {
     let mut program = Program::default();
@@ -91,7 +95,7 @@ fn knobs<S: Source>(source: &mut S, mask: &SwarmMask, program: &mut Program) {
         program.image.buffers = 2;
     }
     program.mount.node_buffers &= mask.nodes;
-    let choosers = [ChooserKind::Random, ChooserKind::Pct, ChooserKind::Pos, ChooserKind::Delay];
+    let choosers = DRAWN_CHOOSERS;
     let start = source.below(choosers.len() as u32) as usize;
     let allowed = |&chooser: &ChooserKind| mask.allows_chooser(chooser);
     let mut turn = choosers.into_iter().cycle().skip(start).take(choosers.len());

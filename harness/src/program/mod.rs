@@ -15,6 +15,7 @@
 
 mod dice;
 mod edit;
+mod emphasis;
 mod error;
 mod fixup;
 mod generate;
@@ -38,6 +39,7 @@ mod world;
 
 pub use dice::{Dice, Source};
 pub use edit::Slot;
+pub use emphasis::Emphasis;
 pub use error::{ParseError, nearest};
 pub use generate::{AnyOperation, TextProgram, arbitrary_program, generate};
 pub use mutate::mutate;

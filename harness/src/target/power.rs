@@ -78,6 +78,12 @@ pub trait PowerTarget: Target + Sized + 'static {
         Repertoire::EVERYTHING
     }
 
+    /// The names of all sites at which its tasks can make a step, if it knows them: a campaign then
+    /// tells which it has never reached.
+    fn sites() -> Option<Vec<&'static str>> {
+        None
+    }
+
     /// How many blocks of 4 KiB each device of an image has.
     ///
     /// # Errors

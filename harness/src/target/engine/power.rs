@@ -21,6 +21,10 @@ use oracle::{DeviceError, DeviceErrorPlace, Oracle, Promises};
 use smallvec::SmallVec;
 
 impl PowerTarget for EngineTarget {
+    fn sites() -> Option<Vec<&'static str>> {
+        Some(engine::sites::names())
+    }
+
     fn devices(image: &ImageKnobs) -> Result<Vec<u64>, String> {
         let options = options(image);
         options.check().map_err(|error| error.to_string())?;
