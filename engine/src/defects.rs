@@ -78,7 +78,7 @@ defects! {
     }
     HoleNotLoggedNoHoles {
         name: "hole-not-logged-no-holes", family: Fsync,
-        change: "fsync logs no holes.",
+        change: "fsync logs no hole that has something behind it.",
         breaks: "After a crash the old data are back where a hole was punched.",
         source: "Linux 0e56315ca147; fstests btrfs/159, btrfs/201.",
     }
@@ -204,7 +204,8 @@ defects! {
     }
     MkwriteSkipsMappingRecheck {
         name: "mkwrite-skips-mapping-recheck", family: PunchFault,
-        change: "Making a read-only entry writable does not look whether the page is still cached.",
+        change: "Making a read-only entry writable does not look whether the page, which it \
+            remembered before it had the mapping lock, is still cached.",
         breaks: "A store goes to a page that was evicted meanwhile, and is lost.",
         source: "Thread 004, the text of 2012.",
     }

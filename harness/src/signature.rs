@@ -1,62 +1,22 @@
 //! Signatures: what makes two minimized findings the same bug.
 //!
 //! A stack does not tell bugs of interleavings and power cuts apart, and neither do bytes. A
-//! signature says what is broken, and what it takes: the steps before which a task had to be
-//! interrupted, if there are any; or else what the medium lost; or else the kinds of operation.
-//! Minimizing makes these canonical: fewest preemptions, each as early as possible, least lost,
-//! simplest operations.
+//! signature says what is broken, where and how if that is known, and by which program: minimizing
+//! leads findings of one bug to one program. It says what the medium lost only if nothing races,
+//! because else that depends on the schedule.
 
-use crate::execution::{Executed, Executor};
+use crate::execution::Executor;
 use crate::finding::Finding;
-use crate::program::{self, CutSpec, Program, Rest};
+use crate::program::{self, CutSpec, Rest};
 use crate::target::PowerTarget;
+use machine::DeviceId;
 use machine::disk::Op;
-use machine::{Access, DeviceId, Moment, Preemption};
 use oracle::operation::Operation;
 
-/// What a violation takes, beside its operations.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Circumstances {
-    /// The steps before which tasks were interrupted, in their order.
-    pub interrupted: Vec<String>,
-    /// What was written to the blocks that the medium lost, sorted.
-    pub lost: Vec<&'static str>,
-}
-
-impl Circumstances {
-    /// Those of the last execution, if power is cut as a program says.
-    pub fn of(
-        executor: &Executor<impl PowerTarget>,
-        executed: &Executed,
-        program: &Program,
-    ) -> Self {
-        let cut = program.cut.as_ref();
-        let end = cut.map_or(Moment(u64::MAX), |cut| Moment(cut.moment));
-        let preemptions = executor.machine().preemptions();
-        let of_race = preemptions.iter().filter(|it| it.moment >= executed.setup_end);
-        let before_cut = of_race.filter(|it| it.moment <= end);
-        let names = executor.task_names();
-        let of_program = before_cut.filter(|it| {
-            let name = names.get(usize::from(it.task.0));
-            program.tasks.iter().any(|task| Some(&task.name) == name)
-        });
-        let step = |it: &Preemption| match (it.event.access, it.event.object.kind) {
-            (Access::Acquire, kind) => {
-                let lock = executor.machine().lock_name(kind);
-                lock.map_or(it.event.site.name().to_string(), |lock| format!("+{lock}"))
-            }
-            _ => it.event.site.name().to_string(),
-        };
-        let interrupted = of_program.map(step).collect();
-        let mut lost: Vec<&'static str> = cut.map_or_else(Vec::new, |cut| lost(executor, cut));
-        lost.sort_unstable();
-        lost.dedup();
-        Circumstances { interrupted, lost }
-    }
-}
-
-/// What was last written to each block that shows something older, if the rest was kept.
-fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<&'static str> {
+/// What was last written to each block that shows something older at a cut of the last execution,
+/// if the rest was kept; and whether that was in flight, or complete and in a cache that was not
+/// flushed. Sorted.
+pub fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<String> {
     if cut.rest == Rest::Lost {
         return Vec::new();
     }
@@ -69,33 +29,45 @@ fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<&'static st
             let blocks = first..first + it.request.count();
             it.submitted.0 <= cut.moment && on == DeviceId(device) && blocks.contains(&block)
         });
-        found.map(|it| it.note.what)
+        found.map(|it| {
+            let is_complete = it.completed.is_some_and(|moment| moment.0 <= cut.moment);
+            let how = if is_complete { "unflushed" } else { "in flight" };
+            format!("{} {how}", it.note.what)
+        })
     };
-    cut.kept.iter().filter_map(|spec| last_write(spec.device, spec.block)).collect()
+    let lost = cut.kept.iter().filter_map(|spec| last_write(spec.device, spec.block));
+    let mut lost: Vec<String> = lost.collect();
+    lost.sort_unstable();
+    lost.dedup();
+    lost
 }
 
 impl Finding {
     /// The key that makes two minimized findings the same bug.
     pub fn signature(&self) -> String {
-        let Circumstances { interrupted, lost } = &self.circumstances;
-        let mut signature = format!("{}: {}", self.wrong.label(), self.shape());
-        if !interrupted.is_empty() {
-            signature += &format!(", interrupted at {}", interrupted.join(", "));
+        let mut signature = self.wrong.label();
+        if let Some(complaint) = self.wrong.complaint() {
+            signature += &format!(", {complaint}");
         }
-        if !lost.is_empty() {
-            signature += &format!(", lost {}", lost.join(", "));
+        signature += &format!(": {}", self.shape());
+        if !self.lost.is_empty() && self.program.is_sequential() {
+            signature += &format!(", lost {}", self.lost.join(", "));
         }
         signature
     }
 
-    /// The kinds of operation of the setup, and of each task.
+    /// The operations of the setup, and of each task, without the names of files.
     pub fn shape(&self) -> String {
-        let words = |ops: &[Operation]| {
-            let words = ops.iter().map(|operation| program::kind(operation).name());
-            words.collect::<Vec<_>>().join(" ")
+        let mut program = self.program.clone();
+        let (paths, maps, _) = program::default_names();
+        program.paths = paths.iter().map(ToString::to_string).collect();
+        program.maps = maps.iter().map(ToString::to_string).collect();
+        let text = |ops: &[Operation]| {
+            let text = ops.iter().map(|operation| program.operation_text(operation));
+            text.collect::<Vec<_>>().join("; ")
         };
-        let tasks = self.program.tasks.iter().map(|task| words(&task.ops));
-        let parts: Vec<String> = [words(&self.program.setup)].into_iter().chain(tasks).collect();
+        let tasks = program.tasks.iter().map(|task| text(&task.ops));
+        let parts: Vec<String> = [text(&program.setup)].into_iter().chain(tasks).collect();
         parts.join(" | ")
     }
 }

@@ -117,6 +117,25 @@ impl Wrong {
         Wrong { cause: cause.to_string(), ..self.clone() }.label()
     }
 
+    /// Whether it says more than which guarantee is broken: then another program that shows the same
+    /// hardly shows another bug.
+    pub fn names_cause(&self) -> bool {
+        !self.cause.is_empty()
+    }
+
+    /// How a rule is broken, without what differs from one execution to another: numbers, and who
+    /// broke it where.
+    pub fn complaint(&self) -> Option<String> {
+        let rest = self.message.strip_prefix("invariant: ").filter(|_| self.kind == "invariant")?;
+        let text = rest.lines().next()?.rsplit_once(" (").map_or(rest, |(text, _)| text);
+        let words =
+            text.split(' ').map(|word| match word.contains(|it: char| it.is_ascii_digit()) {
+                true => "_",
+                false => word,
+            });
+        Some(words.skip(1).collect::<Vec<_>>().join(" "))
+    }
+
     /// What is broken, and why, as far as it can be said before minimizing; afterwards
     /// [`Finding::signature`](crate::finding::Finding::signature) says more.
     pub fn label(&self) -> String {

@@ -29,6 +29,7 @@ use machine::{Machine, Mutex, RangeLock, RwLock, Tally, WaitQueue};
 use ordered::OrderedTable;
 use pages::PageCache;
 use span::{Blocks, Span};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// An inode in memory.
@@ -80,6 +81,9 @@ pub struct Inode {
     pub(crate) dio_sem: RwLock,
     /// Historical: the extent that writeback saw last, where some defect keeps it.
     pub(crate) last_mapping: RefCell<Option<Extent>>,
+    /// Historical: blocks of the file that readers take for written before they are, and the blocks
+    /// of the device, where some defect exposes them. Under EXT.
+    pub(crate) exposed: RefCell<BTreeMap<u64, u64>>,
 }
 
 impl Inode {
@@ -110,6 +114,7 @@ impl Inode {
             direct_reads: Cell::new(0),
             dio_sem: RwLock::new(machine, &DIO_SEM, instance),
             last_mapping: RefCell::default(),
+            exposed: RefCell::default(),
         })
     }
 

@@ -97,10 +97,11 @@ pub(crate) fn log_changes(
 fn is_logged(fs: &Fs, inode: &Inode, range: &LogRange) -> bool {
     let end = inode.size().div_ceil(BLOCK_BYTES);
     let is_hole = range.held == Held::Hole && range.index < end;
-    if is_hole && fs.defects().has(Defect::HoleNotLoggedNoHoles) {
-        return false;
-    }
-    !(is_hole && range.end() >= end && fs.defects().has(Defect::TrailingHoleNotLogged))
+    let missed = match range.end() < end {
+        true => Defect::HoleNotLoggedNoHoles,
+        false => Defect::TrailingHoleNotLogged,
+    };
+    !(is_hole && fs.defects().has(missed))
 }
 
 /// Logs what the device failed to write, as if it had been written.

@@ -160,7 +160,11 @@ impl Fs {
             let _locked = page.lock().lock(task)?;
             drop(inode.ml.lock(task, range, Mode::Read)?);
         }
-        if is_upgrade || !writes && self.defects().has(Defect::MkwriteOnlyLock) {
+        let skips = match writes {
+            true => is_upgrade && self.defects().has(Defect::MkwriteNoInvalidateLock),
+            false => self.defects().has(Defect::MkwriteOnlyLock),
+        };
+        if skips {
             return Ok(None);
         }
         Ok(Some(inode.ml.lock(task, range, Mode::Read)?))

@@ -15,7 +15,6 @@ use crate::inode::Inode;
 use crate::inode::extents::{Extent, ExtentState};
 use crate::inode::ordered::OrderedExtent;
 use crate::inode::span::{Blocks, Span};
-use crate::store::ExtentKind;
 use crate::types::{BLOCK_BYTES, Run};
 use machine::{Access, Block, Guard, Mode, Object, Site, Task};
 use std::rc::Rc;
@@ -127,13 +126,23 @@ impl Fs {
         self.defects().has(Defect::DioFallbackNoFlush) && !is_whole(span)
     }
 
-    /// The kind of a block that is allocated before there are data.
-    pub(super) fn kind_of_new(&self, inode: &Inode) -> ExtentKind {
+    /// Readers take a block that is allocated before there are data for written, and find in it what
+    /// stood there. After a crash nobody does: as with ordered data, the tree follows the data.
+    pub(super) fn expose_new(&self, inode: &Inode, index: u64, block: u64) {
         let trusts_count = self.trusts_count() && inode.direct_reads.get() == 0;
         if trusts_count || self.defects().has(Defect::MkwriteAllocWritten) {
-            return ExtentKind::Written;
+            inode.exposed.borrow_mut().insert(index, block);
         }
-        ExtentKind::Unwritten
+    }
+
+    /// Whether readers take the block at the start of an extent for written: while its data are on
+    /// their way.
+    fn is_exposed(&self, inode: &Inode, extent: &Extent) -> bool {
+        let index = extent.blocks.start;
+        inode.exposed.borrow().get(&index) == Some(&extent.block)
+            && inode.pages.find(index).is_some_and(|page| {
+                page.lock().is_locked() || page.is_dirty() || page.is_under_writeback()
+            })
     }
 
     /// Whether direct reads that are counted are all that allocation as Written looks at.
@@ -234,8 +243,17 @@ impl Fs {
     }
 
     /// What readers take the start of `blocks` for: what the extent map says, or less.
-    pub(super) fn as_seen(&self, found: Option<Extent>, blocks: Blocks) -> Option<Extent> {
+    pub(super) fn as_seen(
+        &self,
+        inode: &Inode,
+        found: Option<Extent>,
+        blocks: Blocks,
+    ) -> Option<Extent> {
         let extent = found?;
+        if self.is_exposed(inode, &extent) {
+            let first = extent.clipped(Blocks::one(blocks.start));
+            return Some(Extent { state: ExtentState::Written, ..first });
+        }
         let ExtentState::Pending(ordered) = &extent.state else { return Some(extent) };
         if ordered.is_exposed() {
             return Some(Extent { state: ExtentState::Written, ..extent });

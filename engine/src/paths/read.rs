@@ -234,7 +234,9 @@ impl Fs {
     ) -> Result<BlockContent> {
         let _ext = self.read_extents(task, inode)?;
         let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
-        let Some(extent) = self.as_seen(found, blocks) else { return Ok(BlockContent::Zeros) };
+        let Some(extent) = self.as_seen(inode, found, blocks) else {
+            return Ok(BlockContent::Zeros);
+        };
         match &extent.state {
             ExtentState::Unwritten => Ok(BlockContent::Zeros),
             ExtentState::Pending(ordered) => Ok(BlockContent::Pending(ordered.clone())),

@@ -16,7 +16,7 @@ use crate::inode::extents::{Extent, ExtentState};
 use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, FILE_BYTES_MAX, Span};
 use crate::mm::part_of;
-use crate::store::{Handle, Reserve};
+use crate::store::{ExtentKind, Handle, Reserve};
 use crate::types::{BLOCK_BYTES, Ino};
 use machine::{Access, Block, Guard, Mode, Object, Range, Server, Site, Task};
 use std::rc::Rc;
@@ -307,8 +307,9 @@ impl Fs {
         let hint = self.hint_for(inode, index);
         let run = self.store().allocate_data(task, handle, 1, hint, reserve)?;
         let blocks = Blocks::one(index);
-        let kind = self.kind_of_new(inode);
+        let kind = ExtentKind::Unwritten;
         let inserted = self.insert_extent(task, handle, inode, blocks, run.block, kind);
+        self.expose_new(inode, index, run.block);
         inserted.and_then(|()| self.write_item(task, handle, inode)).inspect_err(|_| self.abort())
     }
 

@@ -1,5 +1,7 @@
 //! `powerfail defects`: is each historical defect found, from an empty corpus?
 
+mod agreement;
+
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Options};
 use crate::clock::Stopwatch;
@@ -7,6 +9,7 @@ use crate::finding::Finding;
 use crate::known;
 use crate::program::{Comment, Place};
 use crate::session::Session;
+use agreement::Agreement;
 use clap::Args;
 use comfy_table::Table;
 use engine::defects::{Defect, Family};
@@ -29,7 +32,11 @@ pub struct Arguments {
     /// What the programs are derived from.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// Write the findings to this folder, each under the name of its defect.
+    /// From how many seeds, one after the other.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// Write the findings to this folder, each under the name of its defect; in a folder for each
+    /// seed, if there are several.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Compare the minimized findings with the smallest programs that are known.
@@ -40,9 +47,10 @@ pub struct Arguments {
     markdown: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Row {
     name: &'static str,
+    seed: u64,
     family: &'static str,
     source: &'static str,
     found: bool,
@@ -58,8 +66,9 @@ struct Row {
 }
 
 /// How a minimized finding compares with the smallest program that is known.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Minimized {
+    key: String,
     signature: String,
     switches: usize,
     minimal_tasks: Option<usize>,
@@ -74,16 +83,17 @@ struct Minimized {
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let chosen = chosen(arguments)?;
     let stop = interruptible();
-    let bar = bar(Some(chosen.len() as u64));
+    let bar = bar(Some(chosen.len() as u64 * arguments.seeds));
     let mut rows = Vec::new();
-    for defect in chosen {
+    let seeds = (0..arguments.seeds).map(|more| arguments.seed.wrapping_add(more));
+    for (defect, seed) in chosen.iter().flat_map(|it| seeds.clone().map(move |seed| (*it, seed))) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         bar.set_message(defect.name());
         let options = Options {
             seconds: Some(arguments.seconds),
-            seed: arguments.seed,
+            seed,
             defects: vec![defect.name().to_string()],
             stop_at_first: true,
             minimize: !arguments.minimize,
@@ -97,11 +107,17 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         let first = report.findings.first();
         let program = first.map(|kept| &kept.finding.program);
         let written = match (first, &arguments.out) {
-            (Some(kept), Some(folder)) => Some(write(folder, defect, &kept.finding)?),
+            (Some(kept), Some(folder)) if arguments.seeds == 1 => {
+                Some(write(folder, defect, &kept.finding)?)
+            }
+            (Some(kept), Some(folder)) => {
+                Some(write(&folder.join(seed.to_string()), defect, &kept.finding)?)
+            }
             _ => None,
         };
         rows.push(Row {
             name: defect.name(),
+            seed,
             family: defect.family().name(),
             source: defect.description().source,
             found: first.is_some(),
@@ -121,6 +137,9 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         (true, _) => print_json(&rows),
         (false, true) => print_markdown(&rows),
         (false, false) => print_text(&rows),
+    }
+    if arguments.minimize && !json {
+        say(Agreement::of(&rows).to_string().trim_end());
     }
     let all = rows.iter().all(|row| row.found);
     Ok(if all { Exit::Expected } else { Exit::Violation })
@@ -155,6 +174,7 @@ fn minimized(defect: Defect, finding: &mut Finding) -> Minimized {
     *finding = campaign::smallest(&mut Session::default(), finding.clone());
     let known = known::smallest(defect.name());
     Minimized {
+        key: finding.wrong.key(),
         signature: finding.signature(),
         switches: finding.switches(),
         minimal_tasks: known.map(|size| size.tasks),

@@ -24,13 +24,20 @@ impl<T: PowerTarget> Search<'_, T> {
     /// The plainest program that small changes lead to.
     pub(super) fn canonical_program(&mut self) {
         while self.best.program.operation_count() <= OPERATIONS_MAX && !self.spent() {
-            let changed = self.plainer(with_fewer_operations)
-                || self.plainer(with_fewer_tasks)
-                || self.plainer(with_plainer_options)
-                || self.plainer(in_less_space)
-                || self.plainer(with_plainer_kinds)
-                || self.plainer(in_plainer_order)
-                || self.plainer(with_plainer_arguments);
+            let one_change = [
+                with_fewer_operations,
+                with_fewer_tasks,
+                with_plainer_options,
+                in_less_space,
+                with_other_kinds,
+                in_plainer_order,
+                with_plainer_arguments,
+            ];
+            let names_cause = self.best.wrong.names_cause();
+            let changed = one_change.into_iter().any(|it| self.plainer(it, Thoroughness::Random))
+                || names_cause && self.plainer(with_fewer_and_others, Thoroughness::Calm)
+                || self.plainer(in_less_space, Thoroughness::Explored)
+                || self.plainer(in_plainer_order, Thoroughness::Explored);
             if !changed {
                 break;
             }
@@ -39,13 +46,13 @@ impl<T: PowerTarget> Search<'_, T> {
     }
 
     /// Tries the changes that lead down; tells if one showed the same.
-    fn plainer(&mut self, changes: fn(&Program) -> Vec<Program>) -> bool {
+    fn plainer(&mut self, changes: fn(&Program) -> Vec<Program>, how: Thoroughness) -> bool {
         let now = plainness(&self.best.program);
         let mut candidates = changes(&self.best.program);
         candidates.iter_mut().for_each(Program::fixup);
         candidates.retain(|candidate| plainness(candidate) < now);
         candidates.sort_by_cached_key(plainness);
-        candidates.iter().any(|candidate| self.try_program(candidate, Thoroughness::Random))
+        candidates.iter().any(|candidate| self.try_program(candidate, how))
     }
 
     /// The first names for files, mappings and tasks, which mean nothing.
@@ -92,12 +99,15 @@ fn plainness(program: &Program) -> impl Ord + use<> {
     let of_operations = program.faults.iter().filter(|fault| fault.op.is_some()).count();
     let mut numbers = Numbers::default();
     operations().for_each(|(kind, fields)| numbers.add(kind, &fields));
+    let extras: u64 = operations().map(|(_, fields)| extras(&fields)).sum();
     let of_tasks = program.task_operation_count();
+    let text = program.operations().map(|(.., operation)| program.operation_text(operation));
+    let text: Vec<String> = text.collect();
     (
         (program.operation_count(), program.tasks.len(), of_tasks, program.faults.len()),
         (KNOBS.iter().filter(unusual).count(), workers, program.paths.len()),
-        (nth, of_operations),
-        (ranks.iter().sum::<usize>(), numbers, ranks),
+        (nth, of_operations, extras),
+        (ranks.iter().sum::<usize>(), numbers, ranks, text.concat()),
     )
 }
 
@@ -108,7 +118,6 @@ struct Numbers {
     odd: usize,
     /// Those inside a block.
     ragged: usize,
-    extras: u64,
     len_blocks: u64,
     offsets: u64,
     len: u64,
@@ -120,7 +129,6 @@ impl Numbers {
         let inside = ends.iter().map(|end| end % BLOCK_BYTES).filter(|rest| *rest != 0);
         self.odd += inside.clone().filter(|rest| *rest != MIDDLE).count();
         self.ragged += inside.count();
-        self.extras += extras(fields);
         self.len += fields.len;
         self.len_blocks += fields.len.div_ceil(BLOCK_BYTES);
         self.offsets += fields.offset + fields.other;
@@ -210,24 +218,21 @@ fn with_fewer_tasks(program: &Program) -> Vec<Program> {
     changed
 }
 
-/// With an operation of a plainer kind, on the same range or on a plain one.
-fn with_plainer_kinds(program: &Program) -> Vec<Program> {
+/// With an operation of another kind, or on a plain range.
+fn with_other_kinds(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for slot in slots(program) {
         let Some((kind, fields)) = at(program, slot) else { continue };
-        for other in Kind::all().filter(|other| rank(*other) < rank(kind)) {
-            if other.is_of_nodes() != kind.is_of_nodes() {
-                continue;
-            }
-            let size = match kind {
-                Kind::Truncate => Fields { offset: fields.len.saturating_sub(BLOCK_BYTES), ..fields },
-                _ if kind.shape().has(Arg::Map) => in_file(program, &fields).unwrap_or(fields),
-                _ => fields,
-            };
-            let mut arguments = vec![Fields { len: BLOCK_BYTES, ..size }, size];
+        let same = match kind {
+            Kind::Truncate => Fields { offset: fields.len.saturating_sub(BLOCK_BYTES), ..fields },
+            _ if !kind.shape().has(Arg::Path) => in_file(program, &fields).unwrap_or(fields),
+            _ => fields,
+        };
+        for other in Kind::all() {
+            let mut arguments = vec![Fields { len: BLOCK_BYTES, ..same }, same];
             if other.shape().has(Arg::Offset) {
                 let blocks = (0..3).map(|block| block * BLOCK_BYTES);
-                arguments.extend(blocks.map(|offset| Fields { offset, len: BLOCK_BYTES, ..size }));
+                arguments.extend(blocks.map(|offset| Fields { offset, len: BLOCK_BYTES, ..same }));
             }
             for fields in arguments {
                 changed.push(with(program, slot, build(other, &fields)));
@@ -235,6 +240,21 @@ fn with_plainer_kinds(program: &Program) -> Vec<Program> {
         }
     }
     changed
+}
+
+/// With one operation or task less, so that nothing races, and another kind of operation in place of
+/// one that is left.
+fn with_fewer_and_others(program: &Program) -> Vec<Program> {
+    let mut alone = program.clone();
+    (alone.mount.flusher, alone.mount.committer, alone.mount.reclaimer) = (0, 0, 0);
+    let mut smaller = with_fewer_tasks(&alone);
+    for slot in slots(&alone) {
+        let mut fewer = alone.clone();
+        fewer.remove_operation(slot);
+        smaller.push(fewer);
+    }
+    smaller.iter_mut().for_each(Program::fixup);
+    smaller.iter().filter(|it| it.is_sequential()).flat_map(with_other_kinds).collect()
 }
 
 /// With two neighbours the other way round, or two tasks.
@@ -281,6 +301,8 @@ fn with_plainer_arguments(program: &Program) -> Vec<Program> {
             let target = path;
             changed.push(with(program, slot, build(kind, &Fields { target, ..fields })));
         }
+        let (offset, other) = (fields.other, fields.offset);
+        changed.push(with(program, slot, build(kind, &Fields { offset, other, ..fields })));
     }
     changed
 }
@@ -317,11 +339,32 @@ fn in_less_space(program: &Program) -> Vec<Program> {
             }));
         }
     }
-    let all = |other| move |place: u64| match place % BLOCK_BYTES {
-        0 => place,
-        rest => place - rest + other,
+    let all = |other| {
+        move |place: u64| match place % BLOCK_BYTES {
+            0 => place,
+            rest => place - rest + other,
+        }
     };
     changed.extend([0, MIDDLE, BLOCK_BYTES].map(|other| with_places(program, all(other))));
+    changed.push(with_first_nodes(program));
+    changed
+}
+
+/// With nodes numbered in the order of their first use.
+fn with_first_nodes(program: &Program) -> Program {
+    let mut changed = program.clone();
+    let mut known = Vec::new();
+    for slot in slots(program) {
+        let Some((kind, mut fields)) = at(program, slot) else { continue };
+        if kind.shape().has(Arg::Node) {
+            if !known.contains(&fields.node) {
+                known.push(fields.node);
+            }
+            let number = known.iter().position(|node| *node == fields.node).unwrap_or(0);
+            fields.node.0 = u8::try_from(number).expect("few nodes");
+            changed = with(&changed, slot, build(kind, &fields));
+        }
+    }
     changed
 }
 

@@ -118,6 +118,8 @@ pub fn minimize(
 /// How a changed program is searched for the violation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Thoroughness {
+    /// Without preemptions.
+    Calm,
     /// With the recorded schedule, without preemptions, and with a few random schedules.
     Random,
     /// And with every schedule of one preemption, up to a number.
@@ -179,8 +181,8 @@ impl<T: PowerTarget> Search<'_, T> {
         let Some(found) = shown.and_then(|shown| shown.with_key(&self.key).cloned()) else {
             return false;
         };
-        let circumstances = found.circumstances.clone();
-        self.best = Finding { circumstances, ..Finding::of(candidate.clone(), &found.wrong) };
+        let lost = found.lost.clone();
+        self.best = Finding { lost, ..Finding::of(candidate.clone(), &found.wrong) };
         true
     }
 
@@ -191,8 +193,11 @@ impl<T: PowerTarget> Search<'_, T> {
             return false;
         }
         match thoroughness {
+            Thoroughness::Calm => self.try_calmly(candidate),
             Thoroughness::Random => self.try_randomly(candidate),
-            Thoroughness::Explored => self.try_explored(candidate, 1, self.effort.explored_schedules),
+            Thoroughness::Explored => {
+                self.try_explored(candidate, 1, self.effort.explored_schedules)
+            }
         }
     }
 
@@ -207,19 +212,22 @@ impl<T: PowerTarget> Search<'_, T> {
         self.tried.insert(digest)
     }
 
-    fn try_randomly(&mut self, candidate: &Program) -> bool {
-        if self.try_schedule(candidate) {
-            return true;
-        }
+    fn try_calmly(&mut self, candidate: &Program) -> bool {
         let mut other = candidate.clone();
         other.schedule = None;
         other.machine.chooser = ChooserKind::RoundRobin;
-        if self.try_schedule(&other) {
+        self.try_schedule(&other)
+    }
+
+    fn try_randomly(&mut self, candidate: &Program) -> bool {
+        if self.try_schedule(candidate) || self.try_calmly(candidate) {
             return true;
         }
-        if is_sequential(candidate) {
+        if candidate.is_sequential() {
             return false;
         }
+        let mut other = candidate.clone();
+        other.schedule = None;
         let more = if candidate.operation_count() <= EXPLORED_OPERATIONS_MAX { 2 } else { 1 };
         (0..self.effort.random_schedules * more).any(|seed| {
             other.machine.chooser = match seed % 3 {
@@ -262,10 +270,4 @@ impl<T: PowerTarget> Search<'_, T> {
         let found = found.clone();
         self.try_schedule(&found.program)
     }
-}
-
-/// Whether only the device has choices.
-fn is_sequential(program: &Program) -> bool {
-    let workers = program.mount.flusher + program.mount.committer + program.mount.reclaimer;
-    program.tasks.len() < 2 && workers == 0
 }

@@ -12,6 +12,7 @@ impl<T: PowerTarget> Search<'_, T> {
     /// program alone, not on how the finding began.
     pub(super) fn fewest_preemptions(&mut self) {
         let program = self.best.program.clone();
+        self.executions_max = self.executions.saturating_add(2 * self.effort.last_schedules);
         self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules);
     }
 

@@ -26,6 +26,7 @@ impl<T: PowerTarget> Search<'_, T> {
             self.move_to_setup(how);
             if how == Thoroughness::Explored {
                 self.keep_pair();
+                self.simplify_kinds();
             }
             if how == Thoroughness::Random {
                 self.drop_after();
@@ -230,6 +231,23 @@ impl<T: PowerTarget> Search<'_, T> {
         while let Some(slot) = self.slots().get(at).copied() {
             at += 1;
             self.simplify(slot);
+        }
+    }
+
+    /// The simplest kinds of operation, of which what they show may be hard to reach.
+    fn simplify_kinds(&mut self) {
+        for slot in self.slots() {
+            let Some(operation) = self.best.program.operation_at(slot).cloned() else { return };
+            for simpler in simpler_kinds(&self.best.program, &operation) {
+                let mut candidate = self.best.program.clone();
+                if let Some(place) = candidate.operation_mut(slot) {
+                    *place = simpler;
+                }
+                candidate.fixup();
+                if self.try_program(&candidate, Thoroughness::Explored) {
+                    break;
+                }
+            }
         }
     }
 

@@ -23,12 +23,14 @@ fn below(kind: Kind) -> &'static [Kind] {
         Fdatasync | FsyncRange => &[Fsync],
         Msync => &[Fsync, Fdatasync],
         ZeroRange => &[Punch],
+        Punch => &[Truncate],
         Dedupe => &[Clone],
         Fallocate => &[Truncate, Write],
         Truncate => &[Write],
         Commit => &[Sync],
         NodeReadahead => &[NodeRead],
         NodeNew => &[NodeModify],
+        NodeWrite => &[Sync],
         LayoutWrite => &[Write],
         _ => &[],
     }
@@ -42,6 +44,8 @@ pub(super) fn simpler_kinds(program: &Program, operation: &Operation) -> Vec<Ope
             Some(fields) => fields,
             None => return Vec::new(),
         },
+        // Nothing is left behind the hole.
+        Kind::Punch => Fields { len: fields.offset, ..fields },
         // A size becomes a write that ends there.
         Kind::Truncate => Fields { offset: fields.len.saturating_sub(BLOCK_BYTES), ..fields },
         _ => fields,

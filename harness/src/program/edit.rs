@@ -2,7 +2,7 @@
 
 use oracle::operation::{OpId, Operation};
 
-use super::{AfterLine, Content, Place, Program};
+use super::{AfterLine, Content, MountKnobs, Place, Program};
 
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +81,12 @@ impl Program {
         self.setup.len()
             + self.task_operation_count()
             + self.after.iter().filter(|l| is_operation(l)).count()
+    }
+
+    /// Whether nothing races: only the device has choices.
+    pub fn is_sequential(&self) -> bool {
+        let MountKnobs { flusher, committer, reclaimer, .. } = self.mount;
+        self.tasks.len() < 2 && [flusher, committer, reclaimer].iter().all(|budget| *budget == 0)
     }
 
     /// How many operations the tasks have together.

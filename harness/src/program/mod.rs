@@ -53,8 +53,8 @@ pub use replay::{CutSpec, KeptSpec, Move, Rest, Schedule};
 pub use splice::crossover;
 pub use swarm::SwarmMask;
 pub use syntax::{Kind, kind};
-pub(crate) use words::default_names;
 pub use text_bytes::{crossover_text, mutate_text};
+pub(crate) use words::default_names;
 
 use oracle::operation::{Errno, OpId, Operation, PathId, Span};
 

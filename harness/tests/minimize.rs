@@ -1,0 +1,64 @@
+//! Findings of one bug that began as different programs end as one, and keep their signature when
+//! they are minimized again. Adding a case is adding an entry.
+
+use harness::campaign::smallest;
+use harness::finding::Finding;
+use harness::program::strict;
+use harness::session::Session;
+use std::rc::Rc;
+
+/// What campaigns of different seeds had found, once smaller and once larger.
+const BEGINNINGS: &[(&str, &[&str])] = &[
+    (
+        "dedupe-eof-tail-unaligned",
+        &[
+            "create f\nwrite f 0 32K fill=0xaa\ntruncate f 30310\ndedupe f 20K to f 0 9830",
+            "create g\nwrite g 0 15K fill=0xaa\ndedupe g 12K to g 0 3K",
+        ],
+    ),
+    (
+        "post-eof-not-zeroed",
+        &[
+            "create g\ntruncate g 13004\nmmap m g 0 16K\nstore m 12K 4K\ntruncate g 16K",
+            "create g\nwrite g 8K 14397\nmmap m g 20K 4K\nstore m 0 4K\ntruncate g 24K",
+        ],
+    ),
+    (
+        "clone-lost-isize",
+        &[
+            "create f\nwrite f 4K 4K\nclone f 0 to f 8K 4K\nread f 8K 4K",
+            "create g\ndwrite g 12K 8K\nfsync g\nclone g 4K to g 24K 4K\nread g 24K 4K",
+        ],
+    ),
+    (
+        "super-no-preflush",
+        &["create f\nwrite f 0 4K\nsync", "create k\ndwrite k 12K 8K\ntruncate k 14000\nfsync k"],
+    ),
+];
+
+/// The first finding of a program without tasks, as a campaign has it.
+fn finding(defect: &str, setup: &str) -> Finding {
+    let setup: String = setup.lines().map(|line| format!("  {line}\n")).collect();
+    let text = format!("powerfail 1\ndefect {defect}\nsetup\n{setup}");
+    let program = Rc::new(strict(&text).expect("it is a program"));
+    let shown = Session::default().replay(&program).expect("it can be executed");
+    shown.first().unwrap_or_else(|| panic!("{defect}: nothing found in\n{text}")).clone()
+}
+
+#[test]
+fn findings_of_one_bug_end_as_one() {
+    for (defect, beginnings) in BEGINNINGS {
+        let ended = beginnings.iter().map(|setup| {
+            let begun = finding(defect, setup);
+            let small = smallest(&mut Session::default(), begun.clone());
+            assert_eq!(small.wrong.key(), begun.wrong.key(), "{defect}");
+            small
+        });
+        let ended: Vec<Finding> = ended.collect();
+        for other in &ended[1..] {
+            assert_eq!(other.signature(), ended[0].signature(), "{defect}");
+        }
+        let again = smallest(&mut Session::default(), ended[0].clone());
+        assert_eq!(again.text(), ended[0].text(), "{defect}: what is smallest stays as it is");
+    }
+}
