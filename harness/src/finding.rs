@@ -4,7 +4,7 @@ use crate::cuts::CutFound;
 use crate::execution::{Executed, Executor};
 use crate::files::write_whole;
 use crate::program::{Comment, CutSpec, Expect, KeptSpec, Move, Place, Program, Rest, Schedule};
-use crate::signature::lost;
+use crate::signature::Circumstances;
 use crate::target::PowerTarget;
 use crate::verdict::Wrong;
 use machine::choice::{Actor, DEVICE, RUN, name_hash};
@@ -24,8 +24,8 @@ pub struct Finding {
     pub wrong: Wrong,
     /// The program, with the executed schedule, the cut and what is expected of it.
     pub program: Program,
-    /// What was last written to the blocks that the medium lost, as far as it was executed here.
-    pub lost: Vec<String>,
+    /// What it takes, as far as it was executed here.
+    pub circumstances: Circumstances,
 }
 
 impl Finding {
@@ -38,7 +38,8 @@ impl Finding {
     ) -> Self {
         let mut program = recorded(executor, executed, program);
         program.cut = None;
-        Finding::of(program, wrong)
+        let circumstances = Circumstances::of(executor, executed, &program);
+        Finding { circumstances, ..Finding::of(program, wrong) }
     }
 
     /// The finding of something wrong on a crash state.
@@ -56,9 +57,9 @@ impl Finding {
             cut.inside_recovery = Some(moment.0);
             cut.kept_inside = kept(selection);
         }
-        let lost = lost(executor, &cut);
         program.cut = Some(cut);
-        Finding { lost, ..Finding::of(program, &found.wrong) }
+        let circumstances = Circumstances::of(executor, executed, &program);
+        Finding { circumstances, ..Finding::of(program, &found.wrong) }
     }
 
     /// A violation that a program shows as it is, with its schedule and cut.
@@ -71,7 +72,7 @@ impl Finding {
             program.comments.push(Comment { place: Place::Head, item: 0, text });
         }
         program.fixup();
-        Finding { wrong: wrong.clone(), program, lost: Vec::new() }
+        Finding { wrong: wrong.clone(), program, circumstances: Circumstances::default() }
     }
 
     /// How often the recorded schedule switches from one task to another.

@@ -6,7 +6,7 @@ use crate::execution::{Executed, Executor, Manner};
 use crate::finding::{self, Finding};
 use crate::images::Images;
 use crate::program::Program;
-use crate::signature::lost;
+use crate::signature::Circumstances;
 use crate::sites::Sites;
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
@@ -152,8 +152,8 @@ impl<T: PowerTarget> Session<T> {
         if let Some(wrong) = wrong {
             let mut same = (**program).clone();
             same.cut = Some(cut.clone());
-            let lost = lost(&self.executor, cut);
-            shown.finding = Some(Finding { wrong, program: same, lost });
+            let circumstances = Circumstances::of(&self.executor, &shown.executed, program);
+            shown.finding = Some(Finding { wrong, program: same, circumstances });
         }
     }
 

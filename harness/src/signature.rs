@@ -1,22 +1,61 @@
 //! Signatures: what makes two minimized findings the same bug.
 //!
 //! A stack does not tell bugs of interleavings and power cuts apart, and neither do bytes. A
-//! signature says what is broken, where and how if that is known, and by which program: minimizing
-//! leads findings of one bug to one program. It says what the medium lost only if nothing races,
-//! because else that depends on the schedule.
+//! signature says what is broken, where and how if that is known, by which program, and by which
+//! interruption and loss. Minimizing leads findings of one bug to one program; what else it takes
+//! counts only if it follows from the program, as it does if a search found it.
 
-use crate::execution::Executor;
+use crate::execution::{Executed, Executor};
 use crate::finding::Finding;
-use crate::program::{self, CutSpec, Rest};
+use crate::program::{self, CutSpec, Program, Rest};
 use crate::target::PowerTarget;
-use machine::DeviceId;
 use machine::disk::Op;
+use machine::{Access, DeviceId, Moment, Preemption};
 use oracle::operation::Operation;
+
+/// What a violation takes, beside its program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
+    /// The steps before which tasks of the program were interrupted, in their order.
+    pub interrupted: Vec<String>,
+    /// What was last written to the blocks that the medium lost, sorted.
+    pub lost: Vec<String>,
+}
+
+impl Circumstances {
+    /// Those of the last execution, if power is cut as a program says.
+    pub fn of(
+        executor: &Executor<impl PowerTarget>,
+        executed: &Executed,
+        program: &Program,
+    ) -> Self {
+        let cut = program.cut.as_ref();
+        let end = cut.map_or(Moment(u64::MAX), |cut| Moment(cut.moment));
+        let preemptions = executor.machine().preemptions();
+        let of_race = preemptions.iter().filter(|it| it.moment >= executed.setup_end);
+        let before_cut = of_race.filter(|it| it.moment <= end);
+        let names = executor.task_names();
+        let of_program = before_cut.filter(|it| {
+            let name = names.get(usize::from(it.task.0));
+            program.tasks.iter().any(|task| Some(&task.name) == name)
+        });
+        let step = |it: &Preemption| match (it.event.access, it.event.object.kind) {
+            (Access::Acquire, kind) => {
+                let lock = executor.machine().lock_name(kind);
+                lock.map_or(it.event.site.name().to_string(), |lock| format!("+{lock}"))
+            }
+            _ => it.event.site.name().to_string(),
+        };
+        let interrupted = of_program.map(step).collect();
+        let lost = cut.map_or_else(Vec::new, |cut| lost(executor, cut));
+        Circumstances { interrupted, lost }
+    }
+}
 
 /// What was last written to each block that shows something older at a cut of the last execution,
 /// if the rest was kept; and whether that was in flight, or complete and in a cache that was not
 /// flushed. Sorted.
-pub fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<String> {
+fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<String> {
     if cut.rest == Rest::Lost {
         return Vec::new();
     }
@@ -50,8 +89,11 @@ impl Finding {
             signature += &format!(", {complaint}");
         }
         signature += &format!(": {}", self.shape());
-        if !self.lost.is_empty() && self.program.is_sequential() {
-            signature += &format!(", lost {}", self.lost.join(", "));
+        let Circumstances { interrupted, lost } = &self.circumstances;
+        for (how, what) in [("interrupted at", interrupted), ("lost", lost)] {
+            if !what.is_empty() {
+                signature += &format!(", {how} {}", what.join(", "));
+            }
         }
         signature
     }

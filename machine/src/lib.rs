@@ -38,6 +38,6 @@ pub use lock::{Guard, LockClass, Mode, Mutex, Range, RangeLock, RwLock};
 pub use machine::{Body, Config, End, Fairness, Kind, Machine, Server, Stopped, TASKS_MAX, TaskId};
 pub use record::{Happening, Recorded, place_name};
 pub use task::Task;
-pub use trace::{Step, StepKind};
+pub use trace::{Preemption, Step, StepKind};
 pub use wait::WaitQueue;
 pub use watch::{Tally, Watcher};

@@ -18,7 +18,7 @@ use crate::footprint::{self, Entry, Touch};
 use crate::io::Bios;
 use crate::lock::lockdep::{Held, Lockdep, Token};
 use crate::task::Task;
-use crate::trace::{Step, StepKind};
+use crate::trace::{Preemption, Step, StepKind};
 use crate::watch::Watch;
 use smallvec::SmallVec;
 use std::cell::{Cell, Ref, RefCell, RefMut};
@@ -170,6 +170,7 @@ pub(crate) struct Inner {
     candidates: RefCell<Vec<Candidate>>,
     choices: RefCell<Vec<Choice>>,
     pub(crate) trace: RefCell<Vec<Step>>,
+    pub(crate) preemptions: RefCell<Vec<Preemption>>,
     disk: RefCell<Disk>,
 }
 
@@ -200,6 +201,7 @@ impl Machine {
             candidates: RefCell::default(),
             choices: RefCell::default(),
             trace: RefCell::default(),
+            preemptions: RefCell::default(),
             disk: RefCell::new(disk),
         }))
     }
@@ -214,6 +216,7 @@ impl Machine {
         m.bios.borrow_mut().clear();
         m.choices.borrow_mut().clear();
         m.trace.borrow_mut().clear();
+        m.preemptions.borrow_mut().clear();
         m.faults.borrow_mut().clear();
         m.tokens.borrow_mut().clear();
         self.forget_watch();
@@ -502,6 +505,9 @@ impl Machine {
                 }
                 assert!((chosen as usize) < count, "the chooser chose nobody");
                 let actor = candidates[chosen as usize].actor;
+                if current_is_ready && chosen != 0 && actor != Actor::Device {
+                    self.note_preemption(&candidates[0]);
+                }
                 if count > 1 {
                     let choice = Choice { label: RUN, n: count as u32, chosen, actor };
                     m.choices.borrow_mut().push(choice);

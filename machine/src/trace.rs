@@ -1,8 +1,8 @@
-//! The trace of an execution: the executed steps.
+//! The trace of an execution: the executed steps, and the preemptions, which tell races apart.
 //!
 //! Promises that an execution keeps them all, in their order. Must never know why a chooser chose.
 
-use crate::choice::Actor;
+use crate::choice::{Actor, Candidate};
 use crate::disk::{Moment, RequestId};
 use crate::event::{Event, Object};
 use crate::machine::{Machine, TaskId};
@@ -28,10 +28,32 @@ pub enum StepKind {
     Complete(RequestId),
 }
 
+/// A task that was ready, when another one went on.
+#[derive(Clone, Copy, Debug)]
+pub struct Preemption {
+    /// The last moment before.
+    pub moment: Moment,
+    /// Who had to wait.
+    pub task: TaskId,
+    /// The step that it was about to make.
+    pub event: Event,
+}
+
 impl Machine {
     /// The executed steps so far.
     pub fn trace(&self) -> Ref<'_, Vec<Step>> {
         self.0.trace.borrow()
+    }
+
+    /// The preemptions so far.
+    pub fn preemptions(&self) -> Ref<'_, Vec<Preemption>> {
+        self.0.preemptions.borrow()
+    }
+
+    pub(crate) fn note_preemption(&self, current: &Candidate) {
+        let (Actor::Task(task), Some(event)) = (current.actor, current.event) else { return };
+        let moment = self.now();
+        self.0.preemptions.borrow_mut().push(Preemption { moment, task, event });
     }
 
     /// A hash of the executed steps: equal if and only if two executions did the same. Names of

@@ -28,7 +28,7 @@ impl Fs {
         let defects = self.defects();
         defects.has(Defect::ExtendingDioVsBufferedRead) && span.end > inode.size()
             || defects.has(Defect::DioWriteNoPostInvalidate)
-            || defects.has(Defect::UnalignedDioZeroRace)
+            || defects.has(Defect::UnalignedDioZeroRace) && !is_whole(span)
             || self.unlocks_at_submission()
     }
 

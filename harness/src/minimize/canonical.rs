@@ -6,6 +6,7 @@
 //! [`Finding::signature`](crate::finding::Finding::signature) can be about the program. Every change
 //! leads down in one order of all programs ([`plainness`]), so this ends.
 
+use super::operations::with_one_file;
 use super::simpler::{extras, in_file, mapped, rank, simpler_fields};
 use super::{Search, Thoroughness};
 use crate::program::options::{Group, KNOBS};
@@ -166,7 +167,7 @@ fn with_workers(program: &Program) -> Program {
     program
 }
 
-/// With one worker, knob or fault less, or with a fault that comes earlier.
+/// With one worker, knob, file or fault less, or with a fault that comes earlier.
 fn with_plainer_options(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for knob in KNOBS.iter().filter(|knob| knob.group != Group::Machine) {
@@ -180,6 +181,11 @@ fn with_plainer_options(program: &Program) -> Vec<Program> {
                 changed.push(with_workers(&candidate));
             }
             changed.push(candidate);
+        }
+    }
+    for from in 1..program.paths.len() {
+        for into in 0..from {
+            changed.extend(with_joined_files(program, from, into));
         }
     }
     for index in 0..program.faults.len() {
@@ -322,7 +328,7 @@ fn in_less_space(program: &Program) -> Vec<Program> {
     let last = ends.last().copied().unwrap_or(0);
     for block in 0..last.div_ceil(BLOCK_BYTES) {
         let at = block * BLOCK_BYTES;
-        changed.push(with_places(program, |place| match place {
+        changed.push(with_places(program, |_, place| match place {
             _ if place >= at + BLOCK_BYTES => place - BLOCK_BYTES,
             _ => place.min(at),
         }));
@@ -333,21 +339,72 @@ fn in_less_space(program: &Program) -> Vec<Program> {
     rests.dedup();
     for rest in rests {
         for other in [0, MIDDLE, BLOCK_BYTES] {
-            changed.push(with_places(program, |place| match place % BLOCK_BYTES {
+            changed.push(with_places(program, |_, place| match place % BLOCK_BYTES {
                 it if it == rest => place - rest + other,
                 _ => place,
             }));
         }
     }
     let all = |other| {
-        move |place: u64| match place % BLOCK_BYTES {
+        move |_, place: u64| match place % BLOCK_BYTES {
             0 => place,
             rest => place - rest + other,
         }
     };
     changed.extend([0, MIDDLE, BLOCK_BYTES].map(|other| with_places(program, all(other))));
+    changed.extend((1..last.div_ceil(BLOCK_BYTES)).map(|block| with_swapped(program, block)));
     changed.push(with_first_nodes(program));
     changed
+}
+
+/// With two neighbouring blocks the other way round, for operations on one block at most.
+fn with_swapped(program: &Program, block: u64) -> Program {
+    let swapped = |place: u64, len: u64| match place / BLOCK_BYTES {
+        _ if len > BLOCK_BYTES => place,
+        it if it == block => place - BLOCK_BYTES,
+        it if it + 1 == block => place + BLOCK_BYTES,
+        _ => place,
+    };
+    let mut changed = program.clone();
+    for slot in slots(program) {
+        let Some((kind, fields)) = at(program, slot) else { continue };
+        if kind.shape().has(Arg::Path) && kind.shape().has(Arg::Offset) {
+            let offset = swapped(fields.offset, fields.len);
+            let other = match kind.shape().has(Arg::Target) {
+                true => swapped(fields.other, fields.len),
+                false => fields.other,
+            };
+            changed = with(&changed, slot, build(kind, &Fields { offset, other, ..fields }));
+        }
+    }
+    changed
+}
+
+/// With one file less: what was done to it is done to another, there or behind all that is there;
+/// or with the two the other way round, but for who is there first.
+fn with_joined_files(program: &Program, from: usize, into: usize) -> Vec<Program> {
+    let id = |index: usize| PathId(u8::try_from(index).expect("few files"));
+    let (from_id, into_id) = (id(from), id(into));
+    let end = ends(program).last().map_or(0, |last| last.next_multiple_of(BLOCK_BYTES));
+    let behind = with_places(program, |path, place| match path == from_id {
+        true => place + end,
+        false => place,
+    });
+    let mut other = program.clone();
+    for slot in slots(program) {
+        let Some((kind, mut fields)) = at(program, slot) else { continue };
+        for path in [&mut fields.path, &mut fields.target] {
+            *path = match *path {
+                it if it == from_id => into_id,
+                it if it == into_id => from_id,
+                it => it,
+            };
+        }
+        if kind != Kind::Create {
+            other = with(&other, slot, build(kind, &fields));
+        }
+    }
+    vec![with_one_file(program, from, into), with_one_file(&behind, from, into), other]
 }
 
 /// With nodes numbered in the order of their first use.
@@ -369,26 +426,28 @@ fn with_first_nodes(program: &Program) -> Program {
 }
 
 /// The program with every place in a file moved: where ranges begin and end, and sizes.
-fn with_places(program: &Program, moved: impl Fn(u64) -> u64) -> Program {
+fn with_places(program: &Program, moved: impl Fn(PathId, u64) -> u64) -> Program {
     let mut changed = program.clone();
     for slot in slots(program) {
         let Some((kind, fields)) = at(program, slot) else { continue };
         let mut new = fields;
-        let range = |from: u64, len: u64| (moved(from), moved(from + len) - moved(from));
+        let (path, base) = mapped(program, fields.map).unwrap_or((fields.path, 0));
+        let range = |path, from: u64, len: u64| {
+            let start = moved(path, from);
+            (start, moved(path, from + len).saturating_sub(start))
+        };
         if kind == Kind::Truncate || kind == Kind::Append {
-            new.len = moved(fields.len);
+            new.len = moved(fields.path, fields.len);
         } else if kind.shape().has(Arg::Path) {
-            (new.offset, new.len) = range(fields.offset, fields.len);
+            (new.offset, new.len) = range(fields.path, fields.offset, fields.len);
         } else if kind.shape().has(Arg::Map) {
-            let base = mapped(program, fields.map).map_or(0, |(_, base)| base);
-            let (from, len) = range(base + fields.offset, fields.len);
-            (new.offset, new.len) = (from.saturating_sub(moved(base)), len);
+            let (from, len) = range(path, base + fields.offset, fields.len);
+            (new.offset, new.len) = (from.saturating_sub(moved(path, base)), len);
         }
         if kind.shape().has(Arg::Target) {
-            new.other = moved(fields.other);
+            new.other = moved(fields.target, fields.other);
         } else if kind.shape().has(Arg::Other) {
-            let base = mapped(program, fields.map).map_or(0, |(_, base)| base);
-            new.other = moved(base + fields.other).saturating_sub(moved(base));
+            new.other = moved(path, base + fields.other).saturating_sub(moved(path, base));
         }
         if let Some(operation) = changed.operation_mut(slot) {
             *operation = build(kind, &new);

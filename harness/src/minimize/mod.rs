@@ -20,6 +20,7 @@ use crate::explore::{self, Bounds};
 use crate::finding::{self, Finding, Taken};
 use crate::program::{ChooserKind, Program};
 use crate::session::Session;
+use crate::signature::Circumstances;
 use crate::target::PowerTarget;
 use machine::disk::{Limits, TornPolicy};
 use rustc_hash::FxHashSet;
@@ -29,7 +30,8 @@ use std::sync::atomic::AtomicBool;
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Executions at most to make a program small, and as many again to make it canonical.
+    /// Executions at most to make a program small; as many again to make it canonical, and twice
+    /// that if no cut has to be judged.
     pub executions: u32,
     /// Random schedules tried for a candidate that its old schedule does not show.
     pub random_schedules: u32,
@@ -49,7 +51,7 @@ impl Default for Effort {
 impl Effort {
     /// Executions at most in all.
     pub fn executions_max(&self) -> u64 {
-        2 * u64::from(self.executions)
+        3 * u64::from(self.executions) + 2 * u64::from(self.last_schedules)
     }
 }
 
@@ -102,15 +104,19 @@ pub fn minimize(
     // What dice miss in a small program, a search does not.
     search.shrink_program(Thoroughness::Explored);
     let exhausted = search.spent();
-    search.executions_max = search.executions + effort.executions;
+    let more = if search.best.program.cut.is_some() { 1 } else { 2 };
+    search.executions_max = search.executions + more * effort.executions;
     search.canonical_program();
-    search.fewest_preemptions();
+    let follows = search.fewest_preemptions() || search.best.program.is_sequential();
     search.reset_machine();
     search.calm_schedule();
     search.interrupt_early();
     search.lose_less();
     let (exhausted, executions) = (exhausted || search.spent(), search.executions);
-    let finding = search.best;
+    let mut finding = search.best;
+    if !follows {
+        finding.circumstances = Circumstances::default();
+    }
     session.look_for(None);
     Minimized { finding, executions, exhausted }
 }
@@ -181,8 +187,8 @@ impl<T: PowerTarget> Search<'_, T> {
         let Some(found) = shown.and_then(|shown| shown.with_key(&self.key).cloned()) else {
             return false;
         };
-        let lost = found.lost.clone();
-        self.best = Finding { lost, ..Finding::of(candidate.clone(), &found.wrong) };
+        let circumstances = found.circumstances.clone();
+        self.best = Finding { circumstances, ..Finding::of(candidate.clone(), &found.wrong) };
         true
     }
 

@@ -9,11 +9,11 @@ const PREEMPTIONS_MAX: u32 = 2;
 
 impl<T: PowerTarget> Search<'_, T> {
     /// The first schedule with the fewest preemptions, if a search finds one: it depends on the
-    /// program alone, not on how the finding began.
-    pub(super) fn fewest_preemptions(&mut self) {
+    /// program alone, not on how the finding began. Tells whether one was found.
+    pub(super) fn fewest_preemptions(&mut self) -> bool {
         let program = self.best.program.clone();
         self.executions_max = self.executions.saturating_add(2 * self.effort.last_schedules);
-        self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules);
+        self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules)
     }
 
     /// Fewer switches: no preemption at all, or without one of the moves.

@@ -310,7 +310,7 @@ fn joined(program: &Program, task: usize, other: usize) -> Program {
 }
 
 /// The program with every operation on one file done to another.
-fn with_one_file(program: &Program, from: usize, into: usize) -> Program {
+pub(super) fn with_one_file(program: &Program, from: usize, into: usize) -> Program {
     let mut program = program.clone();
     let renamed = |path: PathId| if usize::from(path.0) == from { into } else { path.0.into() };
     let id = |path: PathId| PathId(u8::try_from(renamed(path)).unwrap_or(path.0));
