@@ -100,7 +100,10 @@ fn plainness(program: &Program) -> impl Ord + use<> {
     let of_operations = program.faults.iter().filter(|fault| fault.op.is_some()).count();
     let mut numbers = Numbers::default();
     operations().for_each(|(kind, fields)| numbers.add(kind, &fields));
-    let extras: u64 = operations().map(|(_, fields)| extras(&fields)).sum();
+    // A length of 0 that means another is an extra, too.
+    let to_end = |kind: Kind, fields: &Fields| kind.shape().has(Arg::Target) && fields.len == 0;
+    let extras = operations().map(|(kind, it)| extras(&it) + u64::from(to_end(kind, &it)));
+    let extras: u64 = extras.sum();
     let of_tasks = program.task_operation_count();
     let text = program.operations().map(|(.., operation)| program.operation_text(operation));
     let text: Vec<String> = text.collect();
