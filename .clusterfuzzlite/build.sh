@@ -97,6 +97,7 @@ for source in fuzz/fuzz_targets/*.rs; do
     cp fuzz/options/default.options "$out/$target.options"
     case $target in
         power_cut | program_text) cp fuzz/options/program.dict "$out/$target.dict" ;;
+        image) cp fuzz/options/image.dict "$out/$target.dict" ;;
     esac
     seeds=$(mktemp -d)
     copy_seeds "$target" "$seeds"

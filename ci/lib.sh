@@ -74,7 +74,7 @@ need_cxx() {
     fail 3 "needs a C++ compiler for libFuzzer (c++, g++, clang++, or the one that CXX names)"
 }
 
-# copy_seeds TARGET FOLDER: the programs of the corpus where mutation of a target starts. Those of
+# copy_seeds TARGET FOLDER: the inputs of the corpus where mutation of a target starts. Programs of
 # open bugs (a violation without a defect) are left out, as they would end every run at once.
 copy_seeds() {
     local file
@@ -86,6 +86,10 @@ copy_seeds() {
                 fi
             done < <(find corpus -name '*.pf' | LC_ALL=C sort)
             ;;
+    esac
+    case $1 in
+        program_text) cp corpus/golden/text-v*/*.txt "$2" ;;
+        image) cp corpus/golden/damage-v*/*.bin "$2" ;;
     esac
 }
 

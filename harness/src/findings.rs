@@ -1,17 +1,21 @@
 //! A folder of findings: one directory for each signature, which campaigns of many nights share.
 //!
 //! A directory holds the smallest program that shows it (`finding.pf`), the executed steps
-//! (`trace.txt`), and how often and when it was seen (`finding.json`). Its name is a function of
-//! the signature alone, so that the same bug found again is counted where it was before, and its
-//! program is replaced only by a smaller one.
+//! (`trace.txt`), how often and when it was seen (`finding.json`), and its story as a page
+//! (`report.html`). Its name is a function of the signature alone, so that the same bug found again
+//! is counted where it was before, and its program is replaced only by a smaller one.
 //!
-//! Promises: a file is complete or not there at all; what is there is never lost. It must never
-//! know how a finding was come by.
+//! Promises: a file is complete or not there at all; what is there is never lost; the page is the
+//! one of the program beside it. The page takes some thousand executions, so it is made when the
+//! program is new, or none is there, and after all else is written. It must never know how a
+//! finding was come by.
 
+use crate::explain::explain;
 use crate::files::write_whole;
 use crate::finding::Finding;
 use crate::lanes::{self, Window};
 use crate::program;
+use crate::report;
 use crate::session::Session;
 use crate::target::PowerTarget;
 use serde::{Deserialize, Serialize};
@@ -26,6 +30,8 @@ pub const PROGRAM: &str = "finding.pf";
 const TRACE: &str = "trace.txt";
 /// What is known of it.
 const RECORD: &str = "finding.json";
+/// Its story, as `powerfail report` draws it; none, if nothing can be told of it.
+const REPORT: &str = "report.html";
 
 /// When a finding was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +78,13 @@ pub struct Entry {
     pub record: Record,
 }
 
+impl Entry {
+    /// The page that tells its story, if there is one.
+    pub fn report(&self) -> Option<PathBuf> {
+        Some(self.folder.join(REPORT)).filter(|page| page.exists())
+    }
+}
+
 /// The name of the directory of a signature.
 pub fn directory_name(finding: &Finding) -> String {
     let hash = blake3::hash(finding.signature().as_bytes()).to_hex();
@@ -109,7 +122,23 @@ pub fn add<T: PowerTarget>(
     }
     let text = serde_json::to_string_pretty(&record).map_err(io::Error::other)?;
     write_whole(&folder.join(RECORD), &(text + "\n"))?;
+    let page = folder.join(REPORT);
+    if is_smaller || !page.exists() {
+        match tell::<T>(&file)? {
+            Some(story) => write_whole(&page, &story)?,
+            // The page of another program would lie.
+            None if page.exists() => fs::remove_file(&page)?,
+            None => {}
+        }
+    }
     Ok(file)
+}
+
+/// The page of the program of a file; none, if it shows nothing wrong that could be told.
+fn tell<T: PowerTarget>(file: &Path) -> io::Result<Option<String>> {
+    let Ok(program) = program::strict(&fs::read_to_string(file)?) else { return Ok(None) };
+    let story = explain::<T>(&program, &file.display().to_string()).ok().flatten();
+    Ok(story.and_then(|story| report::html(&story).ok()))
 }
 
 /// All findings of a folder, those seen most recently first.
@@ -170,6 +199,7 @@ fn trace<T: PowerTarget>(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::Move;
     use crate::target::engine::EngineTarget;
     use crate::verdict::{Phase, Wrong};
 
@@ -217,6 +247,69 @@ mod tests {
         let listed = list(root.path()).expect("it is there");
         assert_eq!(listed.len(), 2);
         assert_eq!(listed[0].record.last_seen, sighting(2), "the newest comes first");
+    }
+
+    /// What a flush that is left out shows.
+    fn shown() -> Finding {
+        let text = "powerfail 1\nmount flusher=0 committer=0 reclaimer=0\n\
+                    defect super-no-preflush\nsetup\n  create f\n  write f 0 4K\n  fsync f\n\
+                    task a\n  stat f\n";
+        let program = Rc::new(program::strict(text).expect("it is right"));
+        let shown = Session::<EngineTarget>::of_target().replay(&program);
+        shown.expect("it is executable").finding.expect("it is found")
+    }
+
+    /// The same, with switches that come after its end: it is larger, and the same bug whatever a
+    /// signature is made of.
+    fn larger(finding: &Finding) -> Finding {
+        let mut larger = finding.clone();
+        let moves = &mut larger.program.schedule.get_or_insert_default().moves;
+        let step = |who: &str| Move::Run { who: who.to_string(), steps: 1 };
+        moves.extend(["a", "b", "a"].map(step));
+        larger
+    }
+
+    /// The page that `powerfail report` makes of a program.
+    fn told(file: &Path) -> String {
+        let text = fs::read_to_string(file).expect("it is there");
+        let program = program::strict(&text).expect("it is right");
+        let story = explain::<EngineTarget>(&program, &file.display().to_string());
+        let story = story.expect("it is executable").expect("it shows something");
+        report::html(&story).expect("the template can be filled")
+    }
+
+    #[test]
+    fn the_page_is_that_of_the_program_beside_it() {
+        let root = tempfile::tempdir().expect("there is room");
+        let small = shown();
+        let large = larger(&small);
+        let add = |finding: &Finding| {
+            let file = add::<EngineTarget>(root.path(), finding, &sighting(1), 1).expect("written");
+            let [entry] = &list(root.path()).expect("it is there")[..] else { panic!("one bug") };
+            let page = entry.report().expect("there is a page");
+            assert_eq!(fs::read_to_string(&page).expect("it is there"), told(&file));
+            (file, page)
+        };
+        let (file, page) = add(&large);
+        let before = fs::read_to_string(&page).expect("it is there");
+        assert_eq!(add(&small), (file.clone(), page.clone()));
+        assert!(fs::read_to_string(&page).expect("it is there") != before, "it is of another");
+        fs::remove_file(&page).expect("it is there");
+        assert_eq!(add(&large), (file.clone(), page));
+        assert_eq!(fs::read_to_string(file).expect("it is there"), small.text());
+    }
+
+    #[test]
+    fn what_cannot_be_told_has_no_page() {
+        let root = tempfile::tempdir().expect("there is room");
+        let harmless = finding("  write f 0 4K\n  fsync f\n");
+        let large = larger(&harmless);
+        let file = add::<EngineTarget>(root.path(), &large, &sighting(1), 1).expect("written");
+        let page = file.with_file_name(REPORT);
+        assert!(!page.exists(), "nothing is wrong");
+        fs::write(&page, "of another program").expect("written");
+        add::<EngineTarget>(root.path(), &harmless, &sighting(2), 1).expect("written");
+        assert!(!page.exists(), "the page of a program that is gone");
     }
 
     #[test]

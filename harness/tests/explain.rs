@@ -6,6 +6,7 @@
 
 use harness::explain::{Explanation, Fate, explain, text};
 use harness::program::strict;
+use harness::target::engine::EngineTarget;
 use std::fs;
 use std::path::Path;
 
@@ -15,7 +16,9 @@ fn explained(name: &str) -> Explanation {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&file);
     let text = fs::read_to_string(path).expect("the corpus has it");
     let program = strict(&text).expect("it parses");
-    explain(&program, &file).expect("it can be executed").expect("it shows something wrong")
+    explain::<EngineTarget>(&program, &file)
+        .expect("it can be executed")
+        .expect("it shows something wrong")
 }
 
 /// The text without numbers of source lines, which change with every edit.
@@ -94,5 +97,6 @@ fn locks_at_a_deadlock_are_told() {
 #[test]
 fn what_shows_nothing_wrong_is_not_explained() {
     let program = strict("powerfail 1\nsetup\n  create f\nexpect pass\n").expect("it parses");
-    assert!(explain(&program, "it.pf").expect("it can be executed").is_none());
+    let story = explain::<EngineTarget>(&program, "it.pf").expect("it can be executed");
+    assert!(story.is_none());
 }

@@ -9,7 +9,7 @@ use harness::program::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const GOLDEN: &str = include_str!("golden/format_1.txt");
+const GOLDEN: &str = include_str!("../../corpus/golden/program-v1/every-form.pf");
 
 fn drawn(seed: u64) -> Program {
     let mut dice = Dice::new(seed);

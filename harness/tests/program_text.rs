@@ -5,7 +5,7 @@ use harness::program::{
 };
 use oracle::operation::{Fill, OpId, Operation, PathId, Span, Sync};
 
-const GOLDEN: &str = include_str!("golden/format_1.txt");
+const GOLDEN: &str = include_str!("../../corpus/golden/program-v1/every-form.pf");
 
 /// The text `body` after the first line parses and prints as `canonical`.
 #[track_caller]

@@ -4,6 +4,7 @@
 use harness::explain::{Explanation, LaneKind, explain};
 use harness::program::strict;
 use harness::report::{Outcome, chrome_trace, html, junit, sarif};
+use harness::target::engine::EngineTarget;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,7 +29,8 @@ fn path(name: &str) -> String {
 fn explained(name: &str) -> Explanation {
     let text = fs::read_to_string(path(name)).expect("the corpus has it");
     let program = strict(&text).expect("it parses");
-    explain(&program, name).expect("it can be executed").expect("it shows something wrong")
+    let story = explain::<EngineTarget>(&program, name);
+    story.expect("it can be executed").expect("it shows something wrong")
 }
 
 /// Demands that every element is closed in its order, and every attribute quoted.
@@ -219,6 +221,27 @@ fn the_command_writes_what_it_is_asked_for() {
     assert_eq!(code, 0);
     assert!(fs::read_to_string(&junit).expect("written").contains("failures=\"0\""));
     assert!(fs::read_to_string(&sarif).expect("written").contains("lock-order"));
+}
+
+/// Each finding that a campaign keeps has its page beside it, and the list says where.
+#[test]
+fn a_folder_of_findings_has_the_page_of_each() {
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path().to_str().expect("UTF-8");
+    let defect = "super-no-preflush";
+    let words = ["run", "--defect", defect, "--seed", "5", "--first", "--out", root];
+    let (code, said) = powerfail(&words);
+    assert_eq!(code, 1, "{said}");
+    let (code, listed) = powerfail(&["findings", root, "--format", "json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("it is JSON");
+    assert_eq!((code, listed.as_array().map(Vec::len)), (1, Some(1)), "{listed}");
+    let [file, page] = ["file", "report"].map(|key| listed[0][key].as_str().expect("a path"));
+    let again = folder.path().join("again.html");
+    powerfail(&["report", file, "--html", again.to_str().expect("UTF-8")]);
+    let read = |path: &Path| fs::read_to_string(path).expect("it is there");
+    assert!(read(Path::new(page)) == read(&again), "the page that `report` makes");
+    let (_, listed) = powerfail(&["findings", root]);
+    assert!(listed.contains(page), "{listed}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{Exit, Failure, print_json, read_program, say};
 use crate::explain::{self, Explanation, text};
+use crate::target::engine::EngineTarget;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
 pub fn explanation(file: &Path) -> Result<Explanation, Failure> {
     let program = read_program(file)?;
     let name = file.display().to_string();
-    let explained = explain::explain(&program, &name)
+    let explained = explain::explain::<EngineTarget>(&program, &name)
         .map_err(|why| Failure::Input(format!("failed to explain {name}: {why}")))?;
     explained
         .ok_or_else(|| Failure::Input(format!("failed to explain {name}: it shows nothing wrong")))

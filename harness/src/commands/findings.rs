@@ -19,6 +19,7 @@ pub struct Arguments {
 #[derive(Serialize)]
 struct Row<'a> {
     file: PathBuf,
+    report: Option<PathBuf>,
     #[serde(flatten)]
     record: &'a Record,
 }
@@ -39,8 +40,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     Ok(if entries.is_empty() { Exit::Expected } else { Exit::Violation })
 }
 
-fn row(Entry { folder, record }: &Entry) -> Row<'_> {
-    Row { file: folder.join(PROGRAM), record }
+fn row(entry: &Entry) -> Row<'_> {
+    Row { file: entry.folder.join(PROGRAM), report: entry.report(), record: &entry.record }
 }
 
 fn print_text(entries: &[Entry]) {
@@ -50,10 +51,11 @@ fn print_text(entries: &[Entry]) {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["finding", "seen", "first", "last", "tasks", "operations"]);
-    for Entry { folder, record } in entries {
+    for entry @ Entry { folder, record } in entries {
         let name = folder.file_name().map_or_else(String::new, |it| it.display().to_string());
+        let story = entry.report().map_or_else(String::new, |page| format!("\n{}", page.display()));
         table.add_row([
-            format!("{name}\n{}", record.message),
+            format!("{name}\n{}{story}", record.message),
             record.count.to_string(),
             when(&record.first_seen),
             when(&record.last_seen),

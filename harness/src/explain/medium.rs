@@ -8,6 +8,7 @@ use crate::execution::Executor;
 use crate::finding;
 use crate::program::{CutSpec, Program};
 use crate::recovery::{Depth, Recovered, Recoverer, Share};
+use crate::target::PowerTarget;
 use crate::verdict::{CHECK_FAILED, Wrong};
 use machine::Moment;
 use machine::disk::{
@@ -21,15 +22,15 @@ const WINDOW_MAX: usize = 200;
 const BLOCKS_MAX: usize = 32;
 
 /// The crash state that a finding describes.
-pub struct Medium<'a> {
-    executor: &'a Executor,
+pub struct Medium<'a, T> {
+    executor: &'a Executor<T>,
     program: Rc<Program>,
     spec: &'a CutSpec,
     cut: Moment,
     history: Rc<History>,
     selection: Selection,
     strategy: Strategy,
-    recoverer: Recoverer,
+    recoverer: Recoverer<T>,
     /// What recovery showed.
     pub recovered: Recovered,
     /// Blocks with what was read of them.
@@ -43,10 +44,10 @@ struct Block {
     ages: Ages,
 }
 
-impl<'a> Medium<'a> {
+impl<'a, T: PowerTarget> Medium<'a, T> {
     /// The crash state of a cut of the last execution, recovered.
     pub fn new(
-        executor: &'a Executor,
+        executor: &'a Executor<T>,
         program: &Rc<Program>,
         spec: &'a CutSpec,
         end: Moment,
@@ -60,7 +61,7 @@ impl<'a> Medium<'a> {
             history,
             selection: finding::selection(&spec.kept),
             strategy: finding::strategy(spec),
-            recoverer: Recoverer::default(),
+            recoverer: Recoverer::of_target(),
             recovered: Recovered::default(),
             blocks: Vec::new(),
         };

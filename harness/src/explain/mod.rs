@@ -23,6 +23,7 @@ use crate::explore::{self, Bounds};
 use crate::finding::{self, Finding};
 use crate::program::{Expect, Program};
 use crate::session::{Session, Shown};
+use crate::target::PowerTarget;
 use crate::verdict::{self, Phase};
 use choices::{Asked, Script};
 use files::Files;
@@ -37,14 +38,17 @@ use trials::{Sort, Trials};
 /// Schedules that looking for the violation of a litmus program may cost.
 const SCHEDULES_MAX: u64 = 2_000_000;
 
-/// Explains what a program shows; nothing, if it shows nothing wrong. `file` is what the
-/// explanation calls it.
+/// Explains what a program shows on a target; nothing, if it shows nothing wrong. `file` is what
+/// the explanation calls it.
 ///
 /// # Errors
 /// A sentence, if the program cannot be executed.
-pub fn explain(program: &Program, file: &str) -> Result<Option<Explanation>, String> {
-    let Some((finding, divergences)) = find(program)? else { return Ok(None) };
-    let mut session = Session::default();
+pub fn explain<T: PowerTarget>(
+    program: &Program,
+    file: &str,
+) -> Result<Option<Explanation>, String> {
+    let Some((finding, divergences)) = find::<T>(program)? else { return Ok(None) };
+    let mut session = Session::<T>::of_target();
     session.executor().machine().record(true);
     let (executed, asked) = execute(&mut session, &finding.program)?;
     let telling = Telling { program, finding: &finding, session: &session, executed, asked };
@@ -52,8 +56,8 @@ pub fn explain(program: &Program, file: &str) -> Result<Option<Explanation>, Str
 }
 
 /// What a program shows: what it expects, if it shows that too.
-fn find(program: &Program) -> Result<Option<(Finding, u32)>, String> {
-    let mut session = Session::default();
+fn find<T: PowerTarget>(program: &Program) -> Result<Option<(Finding, u32)>, String> {
+    let mut session = Session::<T>::of_target();
     if let Some(Expect::Reachable { preemptions, .. } | Expect::Unreachable { preemptions }) =
         &program.expect
     {
@@ -79,7 +83,10 @@ fn expected<'a>(program: &Program, shown: &'a Shown) -> Option<&'a Finding> {
 }
 
 /// Executes a finding once more; what was asked on the way.
-fn execute(session: &mut Session, program: &Program) -> Result<(Executed, Vec<Asked>), String> {
+fn execute(
+    session: &mut Session<impl PowerTarget>,
+    program: &Program,
+) -> Result<(Executed, Vec<Asked>), String> {
     let then: Box<dyn Chooser> = match &program.schedule {
         Some(schedule) => Box::new(finding::replayer(schedule)),
         None => crate::execution::chooser(program),
@@ -93,16 +100,16 @@ fn execute(session: &mut Session, program: &Program) -> Result<(Executed, Vec<As
 }
 
 /// An execution that is told.
-struct Telling<'a> {
+struct Telling<'a, T> {
     /// As it was given.
     program: &'a Program,
     finding: &'a Finding,
-    session: &'a Session,
+    session: &'a Session<T>,
     executed: Executed,
     asked: Vec<Asked>,
 }
 
-impl Telling<'_> {
+impl<T: PowerTarget> Telling<'_, T> {
     fn tell(&self, file: &str, divergences: u32) -> Explanation {
         let wrong = &self.finding.wrong;
         let executor = self.session.executor();
@@ -148,7 +155,7 @@ impl Telling<'_> {
         }
     }
 
-    fn medium(&self) -> Option<Medium<'_>> {
+    fn medium(&self) -> Option<Medium<'_, T>> {
         let spec = self.finding.program.cut.as_ref()?;
         let program = Rc::new(self.finding.program.clone());
         Some(Medium::new(self.session.executor(), &program, spec, self.executed.end))
@@ -195,13 +202,13 @@ impl Telling<'_> {
         }
         let deep = [verdict::UNUSABLE, verdict::LEAKED_SPACE, verdict::RECOVERY_DIFFERS];
         let mut trials =
-            Trials::new(&self.finding.program, sort, deep.contains(&wrong.kind.as_str()));
+            Trials::<T>::new(&self.finding.program, sort, deep.contains(&wrong.kind.as_str()));
         let likelihood = trials.likelihood(&self.asked, until);
         let (schedule, schedules_tried) = trials.nearest(&self.asked, until);
         (likelihood, Nearest { schedule, schedules_tried, blocks: Vec::new() })
     }
 
-    fn files(&self, failure: Moment, medium: Option<&Medium<'_>>) -> Vec<FileStory> {
+    fn files(&self, failure: Moment, medium: Option<&Medium<'_, T>>) -> Vec<FileStory> {
         let then = oracle::Moment(failure.0);
         self.session.executor().with_oracle(|oracle| {
             let seen = medium.map(|medium| &medium.recovered.seen);

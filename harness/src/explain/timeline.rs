@@ -9,6 +9,7 @@ use super::story::{
 use crate::execution::Executor;
 use crate::lanes;
 use crate::program::Program;
+use crate::target::PowerTarget;
 use machine::choice::DEVICE;
 use machine::disk::{Log, Logged, Op, Outcome, Request};
 use machine::{
@@ -20,17 +21,22 @@ use rustc_hash::FxHashMap;
 const STEPS_MAX: usize = 1500;
 
 /// The last execution, up to a moment.
-pub struct Timeline<'a> {
-    executor: &'a Executor,
+pub struct Timeline<'a, T> {
+    executor: &'a Executor<T>,
     program: &'a Program,
     start: Moment,
     until: Moment,
     recorded: Vec<Recorded>,
 }
 
-impl<'a> Timeline<'a> {
+impl<'a, T: PowerTarget> Timeline<'a, T> {
     /// The last execution, whose tasks started after `start`, up to a moment.
-    pub fn new(executor: &'a Executor, program: &'a Program, start: Moment, until: Moment) -> Self {
+    pub fn new(
+        executor: &'a Executor<T>,
+        program: &'a Program,
+        start: Moment,
+        until: Moment,
+    ) -> Self {
         let recorded = executor.machine().recorded();
         let recorded = recorded.iter().filter(|it| it.moment <= until).copied().collect();
         Timeline { executor, program, start, until, recorded }

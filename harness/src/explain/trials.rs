@@ -11,6 +11,7 @@ use crate::lanes;
 use crate::program::Program;
 use crate::recovery::{Depth, Share};
 use crate::session::Session;
+use crate::target::PowerTarget;
 use machine::choice::DEVICE;
 use machine::choosers::{Random, Replay};
 use machine::lock::lockdep::Lockdep;
@@ -38,14 +39,14 @@ pub enum Sort {
 }
 
 /// Executes variants of one execution.
-pub struct Trials {
-    session: Session,
+pub struct Trials<T> {
+    session: Session<T>,
     program: Rc<Program>,
     sort: Sort,
     plan: Plan,
 }
 
-impl Trials {
+impl<T: PowerTarget> Trials<T> {
     /// Variants of a program's execution. `deep` is whether recovered states must be put to use.
     pub fn new(program: &Program, sort: Sort, deep: bool) -> Self {
         let mut bare = program.clone();
@@ -56,7 +57,7 @@ impl Trials {
         if sort != Sort::Crash {
             plan.cuts_max = 0;
         }
-        Trials { session: Session::default(), program: Rc::new(bare), sort, plan }
+        Trials { session: Session::of_target(), program: Rc::new(bare), sort, plan }
     }
 
     /// Whether an execution with these first choices shows a violation.

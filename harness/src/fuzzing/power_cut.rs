@@ -134,12 +134,13 @@ impl PowerCut {
         let first = told(finding.write(&folder), &folder);
         let small = minimize(&mut self.session, &finding, EFFORT, &mut |_| {}).finding;
         let seen = Sighting { seed: None, program: None, unix_seconds: unix_seconds() };
+        // Said before the page is made, which takes time that libFuzzer may not give.
+        eprintln!("{}DEDUP_TOKEN: {}", small.text(), small.signature());
         let second = told(findings::add::<EngineTarget>(&folder, &small, &seen, 1), &folder);
         if let (Some(first), Some(_)) = (first, &second) {
             // The larger file has no more to say.
             drop(std::fs::remove_file(first));
         }
-        eprintln!("{}DEDUP_TOKEN: {}", small.text(), small.signature());
         if let Some(file) = second {
             eprintln!("finding: {}", file.display());
         }
