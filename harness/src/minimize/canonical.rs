@@ -8,15 +8,12 @@
 
 use super::operations::with_one_file;
 use super::simpler::{extras, in_file, mapped, rank, simpler_fields};
-use super::{Search, Thoroughness};
+use super::{SMALL_OPERATIONS_MAX, Search, Thoroughness};
 use crate::program::options::{Group, KNOBS};
 use crate::program::syntax::{Arg, Fields, Kind, build, split};
 use crate::program::{FaultSpec, MountKnobs, Move, Program, Slot, default_names};
 use crate::target::PowerTarget;
 use oracle::operation::{BLOCK_BYTES, Operation, PathId};
-
-/// Operations of a program that is made canonical: beyond, there are too many changes.
-const OPERATIONS_MAX: usize = 10;
 
 /// Where in a block a range may end that ends in its middle.
 const MIDDLE: u64 = BLOCK_BYTES / 2;
@@ -24,7 +21,7 @@ const MIDDLE: u64 = BLOCK_BYTES / 2;
 impl<T: PowerTarget> Search<'_, T> {
     /// The plainest program that small changes lead to.
     pub(super) fn canonical_program(&mut self) {
-        while self.best.program.operation_count() <= OPERATIONS_MAX && !self.spent() {
+        while self.best.program.operation_count() <= SMALL_OPERATIONS_MAX && !self.spent() {
             let one_change = [
                 with_fewer_operations,
                 with_fewer_tasks,

@@ -66,8 +66,11 @@ pub struct Minimized {
     pub exhausted: bool,
 }
 
-/// Operations of a program whose schedules are explored.
-const EXPLORED_OPERATIONS_MAX: usize = 12;
+/// Operations of a program whose schedules are explored, and that is made canonical.
+const SMALL_OPERATIONS_MAX: usize = 12;
+
+/// How many times as many random schedules are tried of a program that stays large.
+const STUBBORNNESS: u32 = 6;
 
 /// The state of a search.
 struct Search<'a, T> {
@@ -101,6 +104,9 @@ pub fn minimize(
     // Its own schedule once more, for the choices of each operation.
     search.try_schedule(&finding.program);
     search.shrink_program(Thoroughness::Random);
+    if search.best.program.operation_count() > SMALL_OPERATIONS_MAX {
+        search.shrink_program(Thoroughness::Stubborn);
+    }
     // What dice miss in a small program, a search does not.
     search.shrink_program(Thoroughness::Explored);
     let exhausted = search.spent();
@@ -128,6 +134,8 @@ enum Thoroughness {
     Calm,
     /// With the recorded schedule, without preemptions, and with a few random schedules.
     Random,
+    /// With many, for a program that is too large to be explored.
+    Stubborn,
     /// And with every schedule of one preemption, up to a number.
     Explored,
 }
@@ -200,7 +208,8 @@ impl<T: PowerTarget> Search<'_, T> {
         }
         match thoroughness {
             Thoroughness::Calm => self.try_calmly(candidate),
-            Thoroughness::Random => self.try_randomly(candidate),
+            Thoroughness::Random => self.try_randomly(candidate, 1),
+            Thoroughness::Stubborn => self.try_randomly(candidate, STUBBORNNESS),
             Thoroughness::Explored => {
                 self.try_explored(candidate, 1, self.effort.explored_schedules)
             }
@@ -225,7 +234,7 @@ impl<T: PowerTarget> Search<'_, T> {
         self.try_schedule(&other)
     }
 
-    fn try_randomly(&mut self, candidate: &Program) -> bool {
+    fn try_randomly(&mut self, candidate: &Program, times: u32) -> bool {
         if self.try_schedule(candidate) || self.try_calmly(candidate) {
             return true;
         }
@@ -234,8 +243,8 @@ impl<T: PowerTarget> Search<'_, T> {
         }
         let mut other = candidate.clone();
         other.schedule = None;
-        let more = if candidate.operation_count() <= EXPLORED_OPERATIONS_MAX { 2 } else { 1 };
-        (0..self.effort.random_schedules * more).any(|seed| {
+        let more = if candidate.operation_count() <= SMALL_OPERATIONS_MAX { 2 } else { 1 };
+        (0..self.effort.random_schedules * more * times).any(|seed| {
             other.machine.chooser = match seed % 3 {
                 0 => ChooserKind::Random,
                 1 => ChooserKind::Pct,
@@ -248,7 +257,7 @@ impl<T: PowerTarget> Search<'_, T> {
 
     /// Explores a small program for the violation, within a number of preemptions and of schedules.
     fn try_explored(&mut self, candidate: &Program, preemptions: u32, schedules: u32) -> bool {
-        let is_large = candidate.operation_count() > EXPLORED_OPERATIONS_MAX;
+        let is_large = candidate.operation_count() > SMALL_OPERATIONS_MAX;
         if is_large || self.spent() {
             return false;
         }
