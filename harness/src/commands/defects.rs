@@ -15,7 +15,7 @@ use comfy_table::Table;
 use engine::defects::{Defect, Family};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Which defects, and for how long.
 #[derive(Args, Debug)]
@@ -35,6 +35,9 @@ pub struct Arguments {
     /// From how many seeds, one after the other.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
+    /// How many are looked for at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: u16,
     /// Write the findings to this folder, each under the name of its defect; in a folder for each
     /// seed, if there are several.
     #[arg(long, value_name = "DIR")]
@@ -76,6 +79,16 @@ struct Minimized {
     minimize_seconds: f64,
 }
 
+impl Minimized {
+    /// Whether a program of this size has at most one operation and one task more than is known.
+    fn is_small(&self, operations: Option<usize>, tasks: Option<usize>) -> bool {
+        let fits = |size: Option<usize>, known: Option<usize>| {
+            size.zip(known).is_none_or(|(size, known)| size <= known + 1)
+        };
+        fits(operations, self.minimal_operations) && fits(tasks, self.minimal_tasks)
+    }
+}
+
 /// Switches each defect on and runs a campaign until it is found; exit 1 if one is not.
 ///
 /// # Errors
@@ -83,55 +96,30 @@ struct Minimized {
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let chosen = chosen(arguments)?;
     let stop = interruptible();
-    let bar = bar(Some(chosen.len() as u64 * arguments.seeds));
-    let mut rows = Vec::new();
     let seeds = (0..arguments.seeds).map(|more| arguments.seed.wrapping_add(more));
-    for (defect, seed) in chosen.iter().flat_map(|it| seeds.clone().map(move |seed| (*it, seed))) {
-        if stop.load(Ordering::Relaxed) {
-            break;
+    let all = chosen.iter().flat_map(|it| seeds.clone().map(move |seed| (*it, seed)));
+    let all: Vec<(Defect, u64)> = all.collect();
+    let bar = bar(Some(all.len() as u64));
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mut rows = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&(defect, seed)) = all.get(index) else { break };
+            bar.set_message(defect.name());
+            rows.push((index, measured(arguments, defect, seed, &stop)?));
+            bar.inc(1);
         }
-        bar.set_message(defect.name());
-        let options = Options {
-            seconds: Some(arguments.seconds),
-            seed,
-            defects: vec![defect.name().to_string()],
-            stop_at_first: true,
-            minimize: !arguments.minimize,
-            ..Options::default()
-        };
-        let mut report = campaign::run(&options, &stop, &mut |_, _| {});
-        let minimized = match report.findings.first_mut() {
-            Some(kept) if arguments.minimize => Some(minimized(defect, &mut kept.finding)),
-            _ => None,
-        };
-        let first = report.findings.first();
-        let program = first.map(|kept| &kept.finding.program);
-        let written = match (first, &arguments.out) {
-            (Some(kept), Some(folder)) if arguments.seeds == 1 => {
-                Some(write(folder, defect, &kept.finding)?)
-            }
-            (Some(kept), Some(folder)) => {
-                Some(write(&folder.join(seed.to_string()), defect, &kept.finding)?)
-            }
-            _ => None,
-        };
-        rows.push(Row {
-            name: defect.name(),
-            seed,
-            family: defect.family().name(),
-            source: defect.description().source,
-            found: first.is_some(),
-            kind: first.map(|kept| kept.finding.wrong.kind.clone()),
-            guarantee: first.map(|kept| format!("G-{}", kept.finding.wrong.guarantee)),
-            programs: first.map_or(report.stats.programs, |kept| kept.program + 1),
-            seconds: first.map_or(report.stats.seconds, |kept| kept.seconds_until),
-            operations: program.map(|program| program.operation_count()),
-            tasks: program.map(|program| program.tasks.len()),
-            minimized,
-            file: written,
-        });
-        bar.inc(1);
-    }
+        Ok::<_, Failure>(rows)
+    };
+    let done = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..arguments.jobs).map(|_| scope.spawn(&worker)).collect();
+        let done = workers.into_iter().map(|it| it.join().expect("no worker panics"));
+        done.collect::<Result<Vec<_>, Failure>>()
+    })?;
+    let mut rows: Vec<(usize, Row)> = done.into_iter().flatten().collect();
+    rows.sort_by_key(|(index, _)| *index);
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
     bar.finish_and_clear();
     match (json, arguments.markdown) {
         (true, _) => print_json(&rows),
@@ -143,6 +131,54 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     }
     let all = rows.iter().all(|row| row.found);
     Ok(if all { Exit::Expected } else { Exit::Violation })
+}
+
+/// Looks for a defect with one seed.
+fn measured(
+    arguments: &Arguments,
+    defect: Defect,
+    seed: u64,
+    stop: &AtomicBool,
+) -> Result<Row, Failure> {
+    let options = Options {
+        seconds: Some(arguments.seconds),
+        seed,
+        defects: vec![defect.name().to_string()],
+        stop_at_first: true,
+        minimize: !arguments.minimize,
+        ..Options::default()
+    };
+    let mut report = campaign::run(&options, stop, &mut |_, _| {});
+    let minimized = match report.findings.first_mut() {
+        Some(kept) if arguments.minimize => Some(minimized(defect, &mut kept.finding)),
+        _ => None,
+    };
+    let first = report.findings.first();
+    let program = first.map(|kept| &kept.finding.program);
+    let file = match (first, &arguments.out) {
+        (Some(kept), Some(folder)) if arguments.seeds == 1 => {
+            Some(write(folder, defect, &kept.finding)?)
+        }
+        (Some(kept), Some(folder)) => {
+            Some(write(&folder.join(seed.to_string()), defect, &kept.finding)?)
+        }
+        _ => None,
+    };
+    Ok(Row {
+        name: defect.name(),
+        seed,
+        family: defect.family().name(),
+        source: defect.description().source,
+        found: first.is_some(),
+        kind: first.map(|kept| kept.finding.wrong.kind.clone()),
+        guarantee: first.map(|kept| format!("G-{}", kept.finding.wrong.guarantee)),
+        programs: first.map_or(report.stats.programs, |kept| kept.program + 1),
+        seconds: first.map_or(report.stats.seconds, |kept| kept.seconds_until),
+        operations: program.map(|program| program.operation_count()),
+        tasks: program.map(|program| program.tasks.len()),
+        minimized,
+        file,
+    })
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
@@ -230,21 +266,48 @@ fn print_markdown(rows: &[Row]) {
 }
 
 fn print_text(rows: &[Row]) {
+    let is_minimized = rows.iter().any(|row| row.minimized.is_some());
+    let mut header = vec!["defect", "seed", "found", "programs", "seconds", "operations", "tasks"];
+    if is_minimized {
+        header.extend(["known", "minimized in"]);
+    }
     let mut table = Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["defect", "family", "found", "programs", "seconds", "operations"]);
+    table.set_header(header);
+    let number = |count: Option<usize>| count.map_or(String::new(), |count| count.to_string());
     for row in rows {
         let found = row.kind.clone().unwrap_or_else(|| "MISSED".to_string());
-        table.add_row([
+        let mut cells = vec![
             row.name.to_string(),
-            row.family.to_string(),
+            row.seed.to_string(),
             found,
             row.programs.to_string(),
             format!("{:.1}", row.seconds),
-            row.operations.map_or(String::new(), |count| count.to_string()),
-        ]);
+            number(row.operations),
+            number(row.tasks),
+        ];
+        if let Some(it) = &row.minimized {
+            let sizes = it.minimal_operations.zip(it.minimal_tasks);
+            let known = sizes.map(|(operations, tasks)| format!("{operations} in {tasks} tasks"));
+            cells.extend([known.unwrap_or_default(), format!("{:.1} s", it.minimize_seconds)]);
+        }
+        table.add_row(cells);
     }
     say(&table.to_string());
     let found = rows.iter().filter(|row| row.found).count();
     say(&format!("{found} of {} found", rows.len()));
+    let minimized = || rows.iter().filter_map(|row| row.minimized.as_ref().map(|it| (row, it)));
+    if is_minimized {
+        let small = minimized().filter(|(row, it)| it.is_small(row.operations, row.tasks));
+        let mut times: Vec<f64> = minimized().map(|(_, it)| it.minimize_seconds).collect();
+        times.sort_by(f64::total_cmp);
+        say(&format!(
+            "{} of {} have at most one operation and one task more than is known; minimizing took \
+             {:.1} s in the median and {:.1} s at most",
+            small.count(),
+            times.len(),
+            times[times.len() / 2],
+            times[times.len() - 1],
+        ));
+    }
 }

@@ -11,7 +11,7 @@ use super::simpler::{extras, in_file, mapped, rank, simpler_fields};
 use super::{SMALL_OPERATIONS_MAX, Search, Thoroughness};
 use crate::program::options::{Group, KNOBS};
 use crate::program::syntax::{Arg, Fields, Kind, build, split};
-use crate::program::{FaultSpec, MountKnobs, Move, Program, Slot, default_names};
+use crate::program::{FaultSpec, MountKnobs, Move, Program, Slot, Task, default_names};
 use crate::target::PowerTarget;
 use oracle::operation::{BLOCK_BYTES, Operation, PathId};
 
@@ -25,6 +25,7 @@ impl<T: PowerTarget> Search<'_, T> {
             let one_change = [
                 with_fewer_operations,
                 with_fewer_tasks,
+                with_tasks_for_async,
                 with_plainer_options,
                 in_less_space,
                 with_other_kinds,
@@ -102,13 +103,16 @@ fn plainness(program: &Program) -> impl Ord + use<> {
     let extras = operations().map(|(kind, it)| extras(&it) + u64::from(to_end(kind, &it)));
     let extras: u64 = extras.sum();
     let of_tasks = program.task_operation_count();
+    // Whatever is asynchronous could be a task of its own, beside the rest.
+    let in_background = operations().filter(|(kind, _)| waiting(*kind).is_some()).count();
+    let concurrency = program.tasks.len() + 2 * in_background;
     let text = program.operations().map(|(.., operation)| program.operation_text(operation));
     let text: Vec<String> = text.collect();
     (
-        (program.operation_count(), program.tasks.len(), of_tasks, program.faults.len()),
+        (program.operation_count(), concurrency, program.faults.len()),
         (KNOBS.iter().filter(unusual).count(), workers, program.paths.len()),
         (nth, of_operations, extras),
-        (ranks.iter().sum::<usize>(), numbers, ranks, text.concat()),
+        (ranks.iter().sum::<usize>(), of_tasks, numbers, ranks, text.concat()),
     )
 }
 
@@ -219,6 +223,38 @@ fn with_fewer_tasks(program: &Program) -> Vec<Program> {
             candidate.insert_operation(Slot::Setup(end), operation);
         }
         candidate.tasks.remove(task);
+        changed.push(candidate);
+    }
+    changed
+}
+
+/// The kind that does the same and returns when it is done, for one that returns before.
+fn waiting(kind: Kind) -> Option<Kind> {
+    match kind {
+        Kind::AsyncWrite => Some(Kind::DirectWrite),
+        Kind::AsyncRead => Some(Kind::DirectRead),
+        _ => None,
+    }
+}
+
+/// With a task that waits in place of an asynchronous operation, beside what came after it.
+fn with_tasks_for_async(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for slot in slots(program) {
+        let Some((kind, fields)) = at(program, slot) else { continue };
+        let Some(kind) = waiting(kind) else { continue };
+        let mut candidate = program.clone();
+        candidate.remove_operation(slot);
+        if let Slot::Setup(index) = slot {
+            let ops = candidate.setup.split_off(index);
+            candidate.tasks.push(Task { name: String::new(), ops });
+        }
+        let ops = vec![build(kind, &fields)];
+        candidate.tasks.push(Task { name: String::new(), ops });
+        for task in &mut candidate.tasks {
+            task.ops.retain(|operation| *operation != Operation::Reap);
+        }
+        candidate.tasks.retain(|task| !task.ops.is_empty());
         changed.push(candidate);
     }
     changed

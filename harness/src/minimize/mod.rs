@@ -30,8 +30,7 @@ use std::sync::atomic::AtomicBool;
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Executions at most to make a program small; as many again to make it canonical, and twice
-    /// that if no cut has to be judged.
+    /// Executions at most to make a program small, and twice as many to make it canonical.
     pub executions: u32,
     /// Random schedules tried for a candidate that its old schedule does not show.
     pub random_schedules: u32,
@@ -43,7 +42,7 @@ pub struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        let (random_schedules, explored_schedules, last_schedules) = (9, 150, 1500);
+        let (random_schedules, explored_schedules, last_schedules) = (9, 250, 1500);
         Effort { executions: 6000, random_schedules, explored_schedules, last_schedules }
     }
 }
@@ -110,8 +109,7 @@ pub fn minimize(
     // What dice miss in a small program, a search does not.
     search.shrink_program(Thoroughness::Explored);
     let exhausted = search.spent();
-    let more = if search.best.program.cut.is_some() { 1 } else { 2 };
-    search.executions_max = search.executions + more * effort.executions;
+    search.executions_max = search.executions.saturating_add(2 * effort.executions);
     search.canonical_program();
     let follows = search.fewest_preemptions() || search.best.program.is_sequential();
     search.reset_machine();
