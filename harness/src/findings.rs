@@ -223,7 +223,8 @@ mod tests {
     fn the_same_bug_is_counted_where_it_was() {
         let root = tempfile::tempdir().expect("there is room");
         let one = finding("  write f 0 4K\n  fsync f\n");
-        let same = finding("  write f 4K 8K\n  fsync f\n");
+        let mut same = one.clone();
+        same.program.paths = vec!["g".to_string()];
         let file = add::<EngineTarget>(root.path(), &one, &sighting(100), 1).expect("written");
         assert_eq!(
             add::<EngineTarget>(root.path(), &same, &sighting(200), 4).expect("written"),

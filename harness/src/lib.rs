@@ -23,6 +23,7 @@ pub mod finding;
 pub mod findings;
 pub mod fuzzing;
 pub mod images;
+mod jobs;
 mod knobs;
 mod known;
 pub mod lanes;

@@ -11,11 +11,11 @@
 
 use crate::clock::Stopwatch;
 use crate::explore::{self, Bounds, Explored};
+use crate::jobs;
 use crate::program::{Expect, Program};
 use crate::session::Session;
 use crate::target::PowerTarget;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// What one file came to.
 #[derive(Clone, Debug)]
@@ -97,23 +97,9 @@ pub fn check_all(
     stop: &AtomicBool,
     done: &(dyn Fn(usize) + std::marker::Sync),
 ) -> Vec<Option<Result<Verdict, String>>> {
-    let next = AtomicUsize::new(0);
-    let answers = Mutex::new(vec![None; programs.len()]);
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(program) = programs.get(index) else { return };
-            let answer = check(&mut Session::default(), program, allowance, stop);
-            if let Ok(mut answers) = answers.lock() {
-                answers[index] = Some(answer);
-            }
-            done(index);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
-            scope.spawn(work);
-        }
-    });
-    answers.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    jobs::in_order(programs, jobs, stop, &|index, program| {
+        let answer = check(&mut Session::default(), program, allowance, stop);
+        done(index);
+        answer
+    })
 }

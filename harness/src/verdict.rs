@@ -117,8 +117,8 @@ impl Wrong {
         Wrong { cause: cause.to_string(), ..self.clone() }.label()
     }
 
-    /// Whether it says more than which guarantee is broken: then another program that shows the same
-    /// hardly shows another bug.
+    /// Whether it says more than which guarantee is broken: then another program that shows the
+    /// same hardly shows another bug.
     pub fn names_cause(&self) -> bool {
         !self.cause.is_empty()
     }

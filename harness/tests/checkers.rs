@@ -19,6 +19,9 @@ const SUSPECTED: &[(&str, &str)] = &[
     ("discard-before-commit", "ownership"),
     ("freed-extent-reused-before-commit", "ownership"),
     ("stale-cached-mapping", "ownership"),
+    ("dio-count-after-flush", "X-5"),
+    ("mkwrite-alloc-written", "X-5"),
+    ("mkwrite-count-check-before-dirty", "X-5"),
     // 6: barriers
     ("data-flush-missing-multidev", "B-1"),
     ("flush-before-tail-sample", "B-1"),
@@ -31,16 +34,11 @@ const SUSPECTED: &[(&str, &str)] = &[
     ("torn-super-no-checksum", "B-2"),
     // 7: checksums of what is logged and committed
     ("async-csum-not-in-log", "csum coverage"),
-    ("dio-count-after-flush", "csum coverage"),
-    ("mkwrite-alloc-written", "csum coverage"),
-    ("mkwrite-count-check-before-dirty", "csum coverage"),
     // 9: pages
-    ("dedupe-no-mapping-recheck", "P-1"),
     ("fault-holds-page-then-ml", "P-1"),
     ("mkwrite-only-lock", "P-1"),
     ("read-fill-unlocked", "P-1"),
     ("mkwrite-no-invalidate-lock", "P-2"),
-    ("mkwrite-skips-mapping-recheck", "P-2"),
 ];
 
 fn program(defect: &str) -> Program {

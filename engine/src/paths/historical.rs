@@ -126,8 +126,8 @@ impl Fs {
         self.defects().has(Defect::DioFallbackNoFlush) && !is_whole(span)
     }
 
-    /// Readers take a block that is allocated before there are data for written, and find in it what
-    /// stood there. After a crash nobody does: as with ordered data, the tree follows the data.
+    /// Readers take a block that is allocated before there are data for written, and find in it
+    /// what stood there. After a crash nobody does: as with ordered data, the tree follows them.
     pub(super) fn expose_new(&self, inode: &Inode, index: u64, block: u64) {
         let trusts_count = self.trusts_count() && inode.direct_reads.get() == 0;
         if trusts_count || self.defects().has(Defect::MkwriteAllocWritten) {

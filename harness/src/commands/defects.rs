@@ -6,16 +6,17 @@ use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Options};
 use crate::clock::Stopwatch;
 use crate::finding::Finding;
+use crate::jobs;
 use crate::known;
 use crate::program::{Comment, Place};
 use crate::session::Session;
 use agreement::Agreement;
-use clap::Args;
+use clap::{Args, value_parser};
 use comfy_table::Table;
 use engine::defects::{Defect, Family};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Which defects, and for how long.
 #[derive(Args, Debug)]
@@ -33,10 +34,12 @@ pub struct Arguments {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// From how many seeds, one after the other.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = value_parser!(u64).range(1..))]
     seeds: u64,
     /// How many are looked for at the same time.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = value_parser!(u16).range(1..=1024))]
     jobs: u16,
     /// Write the findings to this folder, each under the name of its defect; in a folder for each
     /// seed, if there are several.
@@ -100,26 +103,14 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     let all = chosen.iter().flat_map(|it| seeds.clone().map(move |seed| (*it, seed)));
     let all: Vec<(Defect, u64)> = all.collect();
     let bar = bar(Some(all.len() as u64));
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut rows = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&(defect, seed)) = all.get(index) else { break };
-            bar.set_message(defect.name());
-            rows.push((index, measured(arguments, defect, seed, &stop)?));
-            bar.inc(1);
-        }
-        Ok::<_, Failure>(rows)
-    };
-    let done = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..arguments.jobs).map(|_| scope.spawn(&worker)).collect();
-        let done = workers.into_iter().map(|it| it.join().expect("no worker panics"));
-        done.collect::<Result<Vec<_>, Failure>>()
-    })?;
-    let mut rows: Vec<(usize, Row)> = done.into_iter().flatten().collect();
-    rows.sort_by_key(|(index, _)| *index);
-    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    let jobs = usize::from(arguments.jobs);
+    let rows = jobs::in_order(&all, jobs, &stop, &|_, (defect, seed)| {
+        bar.set_message(defect.name());
+        let row = measured(arguments, *defect, *seed, &stop);
+        bar.inc(1);
+        row
+    });
+    let rows = rows.into_iter().flatten().collect::<Result<Vec<Row>, Failure>>()?;
     bar.finish_and_clear();
     match (json, arguments.markdown) {
         (true, _) => print_json(&rows),

@@ -2,9 +2,9 @@
 //! the plainest first, until no change leads further down.
 //!
 //! Findings of one bug begin as different programs. Removing what is not needed leaves them with
-//! other kinds of operation, other numbers and another order; here they meet, so that
-//! [`Finding::signature`](crate::finding::Finding::signature) can be about the program. Every change
-//! leads down in one order of all programs ([`plainness`]), so this ends.
+//! other kinds of operation, other numbers and another order; here they meet, so that a
+//! [signature](crate::signature) can be about the program. Every change leads down in one order of
+//! all programs ([`plainness`]), so this ends.
 
 use super::operations::with_one_file;
 use super::simpler::{extras, in_file, mapped, rank, simpler_fields};
@@ -284,8 +284,8 @@ fn with_other_kinds(program: &Program) -> Vec<Program> {
     changed
 }
 
-/// With one operation or task less, so that nothing races, and another kind of operation in place of
-/// one that is left.
+/// With one operation or task less, so that nothing races, and another kind of operation in place
+/// of one that is left.
 fn with_fewer_and_others(program: &Program) -> Vec<Program> {
     let mut alone = program.clone();
     (alone.mount.flusher, alone.mount.committer, alone.mount.reclaimer) = (0, 0, 0);

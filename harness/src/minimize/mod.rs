@@ -18,7 +18,7 @@ mod simpler;
 use crate::cuts::Plan;
 use crate::explore::{self, Bounds};
 use crate::finding::{self, Finding, Taken};
-use crate::program::{ChooserKind, Program};
+use crate::program::{ChooserKind, Program, Schedule};
 use crate::session::Session;
 use crate::signature::Circumstances;
 use crate::target::PowerTarget;
@@ -226,10 +226,8 @@ impl<T: PowerTarget> Search<'_, T> {
     }
 
     fn try_calmly(&mut self, candidate: &Program) -> bool {
-        let mut other = candidate.clone();
-        other.schedule = None;
-        other.machine.chooser = ChooserKind::RoundRobin;
-        self.try_schedule(&other)
+        let calm = Program { schedule: Some(Schedule::default()), ..candidate.clone() };
+        self.try_schedule(&calm)
     }
 
     fn try_randomly(&mut self, candidate: &Program, times: u32) -> bool {
@@ -241,6 +239,10 @@ impl<T: PowerTarget> Search<'_, T> {
         }
         let mut other = candidate.clone();
         other.schedule = None;
+        other.machine.chooser = ChooserKind::RoundRobin;
+        if self.try_schedule(&other) {
+            return true;
+        }
         let more = if candidate.operation_count() <= SMALL_OPERATIONS_MAX { 2 } else { 1 };
         (0..self.effort.random_schedules * more * times).any(|seed| {
             other.machine.chooser = match seed % 3 {

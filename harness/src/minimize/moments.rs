@@ -23,25 +23,32 @@ impl<T: PowerTarget> Search<'_, T> {
         if self.try_schedule(&candidate) {
             return;
         }
-        let mut index = 0;
-        while let Some(schedule) = &self.best.program.schedule {
-            if index >= schedule.moves.len() {
-                break;
-            }
-            let mut candidate = self.best.program.clone();
-            let Some(schedule) = &mut candidate.schedule else { break };
-            let before = schedule.moves.len();
-            remove_move(&mut schedule.moves, index);
-            let fewer = schedule.moves.len() < before;
-            let best = self.best.clone();
-            if fewer && self.try_schedule(&candidate) {
-                if self.moves() < before {
-                    continue;
+        for change in [put_off, bring_forward, remove_move] {
+            let mut index = 0;
+            while index < self.moves() {
+                if !self.try_fewer_moves(index, change) {
+                    index += 1;
                 }
-                self.best = best;
             }
-            index += 1;
         }
+    }
+
+    fn try_fewer_moves(&mut self, index: usize, change: fn(&mut Vec<Move>, usize)) -> bool {
+        let mut candidate = self.best.program.clone();
+        let Some(schedule) = &mut candidate.schedule else { return false };
+        let before = schedule.moves.len();
+        change(&mut schedule.moves, index);
+        if schedule.moves.len() >= before {
+            return false;
+        }
+        let best = self.best.clone();
+        if self.try_schedule(&candidate) {
+            if self.moves() < before {
+                return true;
+            }
+            self.best = best;
+        }
+        false
     }
 
     /// A recorded schedule needs no dice.
@@ -124,7 +131,35 @@ impl<T: PowerTarget> Search<'_, T> {
     }
 }
 
-/// Gives the steps of a move to the one before it: one switch less.
+/// Gives the steps of a move to the next one of its task.
+fn put_off(moves: &mut Vec<Move>, index: usize) {
+    let Some(Move::Run { who, steps: more }) = moves.get(index).cloned() else { return };
+    let later = moves[index + 1..].iter_mut().find_map(|step| steps_of(step, &who));
+    if let Some(steps) = later {
+        *steps = steps.saturating_add(more);
+        remove_move(moves, index);
+    }
+}
+
+/// Gives the steps of a move to the one of its task before.
+fn bring_forward(moves: &mut Vec<Move>, index: usize) {
+    let Some(Move::Run { who, steps: more }) = moves.get(index).cloned() else { return };
+    let earlier = moves[..index].iter_mut().rev().find_map(|step| steps_of(step, &who));
+    if let Some(steps) = earlier {
+        *steps = steps.saturating_add(more);
+        remove_move(moves, index);
+    }
+}
+
+/// The steps of a move, if it is one of this task.
+fn steps_of<'m>(step: &'m mut Move, who: &str) -> Option<&'m mut u32> {
+    match step {
+        Move::Run { who: other, steps } if other == who => Some(steps),
+        _ => None,
+    }
+}
+
+/// Leaves a move out; those around it become one, if they are of one task.
 fn remove_move(moves: &mut Vec<Move>, index: usize) {
     moves.remove(index);
     let Some(before) = index.checked_sub(1) else { return };

@@ -21,7 +21,7 @@ fn below(kind: Kind) -> &'static [Kind] {
         DirectReadInto => &[Read, DirectRead, ReadInto],
         AsyncRead => &[Read, DirectRead],
         Fdatasync | FsyncRange => &[Fsync],
-        Msync => &[Fsync, Fdatasync],
+        Msync => &[Fsync],
         ZeroRange => &[Punch],
         Punch => &[Truncate],
         Dedupe => &[Clone],

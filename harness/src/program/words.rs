@@ -38,9 +38,11 @@ pub(super) const MAPS: [&str; limits::MAPS_MAX] = ["m", "n", "o"];
 /// Default names of tasks.
 pub(super) const TASKS: [&str; limits::TASKS_MAX] = ["a", "b", "c", "d"];
 
+/// Names, the first to be given first.
+type Names = &'static [&'static str];
+
 /// The default names of files, of mappings and of tasks.
-pub fn default_names() -> (&'static [&'static str], &'static [&'static str], &'static [&'static str])
-{
+pub fn default_names() -> (Names, Names, Names) {
     (&PATHS, &MAPS, &TASKS)
 }
 

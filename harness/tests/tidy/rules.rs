@@ -69,7 +69,7 @@ const BANNED: &[Banned] = &[
         instead: "concurrency is tasks of the machine; jobs and conformance have their own modules",
         except: &[
             "harness/src/campaign.rs",
-            "harness/src/litmus.rs",
+            "harness/src/jobs.rs",
             "harness/src/commands/litmus.rs",
             "harness/src/conform/threads.rs",
             "harness/src/target/kernel/perform.rs",
