@@ -157,10 +157,14 @@ impl Iocb {
 
     fn finish(&self) {
         assert!(!self.done.replace(true), "a request ends once");
+        self.end_count();
+        self.end.wake_all();
+    }
+
+    fn end_count(&self) {
         if self.counted.replace(false) {
             self.inode.direct_reads.set(self.inode.direct_reads.get() - 1);
         }
-        self.end.wake_all();
     }
 }
 
@@ -242,9 +246,7 @@ impl Fs {
         iocb.bytes.set(span.len());
         let blocks = span.blocks();
         *iocb.data.borrow_mut() = vec![None; blocks.len() as usize];
-        self.count_read(task, &iocb, false)?;
-        self.flush_range(task, inode, span)?; // DREAD.3
-        self.count_read(task, &iocb, true)?;
+        self.flush_for_read(task, &iocb, span)?; // DREAD.3
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
         if !self.defects().has(Defect::DioReadBlockFreedRealloc) {
             iocb.tokens.borrow_mut().push(rl.into_token(Server::Device)); // DREAD.6
@@ -254,6 +256,13 @@ impl Fs {
             iocb.finish();
         }
         Ok(io)
+    }
+
+    /// DREAD.3, and around it what counts direct reads.
+    fn flush_for_read(&self, task: &Task, iocb: &Iocb, span: Span) -> Result<()> {
+        self.count_read(task, iocb, false)?;
+        self.flush_range(task, &iocb.inode, span).inspect_err(|_| iocb.end_count())?;
+        self.count_read(task, iocb, true)
     }
 
     /// DREAD.4 and DREAD.5: maps and reads run by run. An error is the request's.

@@ -44,8 +44,8 @@ impl Fs {
             return Ok(0);
         }
         self.fault_in_for(task, inode, span, &memory.first(span.len()), Touch::Store)?; // DREAD.2
-        self.flush_range(task, inode, span)?; // DREAD.3
         let iocb = Iocb::new(task, inode, span);
+        self.flush_for_read(task, &iocb, span)?; // DREAD.3
         let blocks = span.blocks();
         *iocb.data.borrow_mut() = vec![None; blocks.len() as usize];
         self.submit_reads(task, inode, &iocb, blocks)?; // DREAD.4, DREAD.5
