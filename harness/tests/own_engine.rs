@@ -58,7 +58,7 @@ fn without_the_bug_nothing_is_found() {
 fn a_store_that_never_writes_is_found_out() {
     let report = run::<MyStore>(true);
     let kept = report.findings.first().expect("a finding");
-    assert_eq!(kept.signature, "lost-name G-16 crash: create sync");
+    assert_eq!(kept.signature, "lost-name G-16 crash: create f; sync");
 }
 
 /// The page shows the whole first store, so that what it says of it is true of this file.

@@ -47,9 +47,18 @@ impl<T: PowerTarget> Search<'_, T> {
     /// Tries the changes that lead down; tells if one showed the same.
     fn plainer(&mut self, changes: fn(&Program) -> Vec<Program>, how: Thoroughness) -> bool {
         let now = plainness(&self.best.program);
+        let repertoire = T::repertoire();
         let mut candidates = changes(&self.best.program);
-        candidates.iter_mut().for_each(Program::fixup);
-        candidates.retain(|candidate| plainness(candidate) < now);
+        for candidate in &mut candidates {
+            if !repertoire.knobs {
+                (candidate.image, candidate.mount) =
+                    (self.best.program.image, self.best.program.mount);
+            }
+            candidate.fixup();
+        }
+        candidates.retain(|candidate| {
+            plainness(candidate) < now && repertoire.lacks(candidate).is_none()
+        });
         candidates.sort_by_cached_key(plainness);
         candidates.iter().any(|candidate| self.try_program(candidate, how))
     }
