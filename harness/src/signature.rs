@@ -84,11 +84,7 @@ fn lost(executor: &Executor<impl PowerTarget>, cut: &CutSpec) -> Vec<String> {
 impl Finding {
     /// The key that makes two minimized findings the same bug.
     pub fn signature(&self) -> String {
-        let mut signature = self.wrong.label();
-        if let Some(complaint) = self.wrong.complaint() {
-            signature += &format!(", {complaint}");
-        }
-        signature += &format!(": {}", self.shape());
+        let mut signature = self.title();
         let Circumstances { interrupted, lost } = &self.circumstances;
         for (how, what) in [("interrupted at", interrupted), ("lost", lost)] {
             if !what.is_empty() {
@@ -98,8 +94,18 @@ impl Finding {
         signature
     }
 
+    /// What is broken, and by which program: the part of the signature that follows from the text
+    /// of the finding.
+    pub fn title(&self) -> String {
+        let label = self.wrong.label();
+        match self.wrong.complaint() {
+            Some(complaint) => format!("{label}, {complaint}: {}", self.shape()),
+            None => format!("{label}: {}", self.shape()),
+        }
+    }
+
     /// The operations of the setup, and of each task, without the names of files.
-    pub fn shape(&self) -> String {
+    fn shape(&self) -> String {
         let mut program = self.program.clone();
         let (paths, maps, _) = program::default_names();
         program.paths = paths.iter().map(ToString::to_string).collect();

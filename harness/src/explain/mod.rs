@@ -175,7 +175,7 @@ impl<T: PowerTarget> Telling<'_, T> {
         };
         Found {
             kind: wrong.kind.clone(),
-            signature: self.finding.signature(),
+            title: self.finding.title(),
             phase: match wrong.phase {
                 Phase::Live => "while it ran",
                 Phase::Recovered => "after a power cut",

@@ -62,8 +62,8 @@ pub struct Explanation {
 pub struct Found {
     /// The kebab-case kind.
     pub kind: String,
-    /// The key that makes two findings the same bug.
-    pub signature: String,
+    /// What is broken, and by which program.
+    pub title: String,
     /// "while it ran" or "after a power cut".
     pub phase: &'static str,
     /// The lines of the message.

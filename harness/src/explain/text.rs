@@ -59,7 +59,7 @@ fn paragraph(indent: &str, text: &str, out: &mut String) {
 
 fn headline(story: &Explanation, out: &mut String) {
     let found = &story.finding;
-    line(out, format!("{}: {} {}", story.file, found.signature, found.phase));
+    line(out, format!("{}: {} {}", story.file, found.title, found.phase));
     found.message.iter().for_each(|text| line(out, format!("  {text}")));
     if let Some(expected) = &found.expected_instead {
         line(out, format!("  the file expects {expected}"));

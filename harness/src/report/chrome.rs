@@ -22,7 +22,7 @@ pub fn chrome_trace(story: &Explanation) -> String {
         "displayTimeUnit": "ms",
         "otherData": {
             "file": story.file,
-            "signature": story.finding.signature,
+            "title": story.finding.title,
             "message": story.finding.message.join("\n"),
         },
         "traceEvents": events,
