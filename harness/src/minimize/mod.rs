@@ -1,8 +1,9 @@
 //! Minimizing: the smallest program, schedule and cut that still show the same violation.
 //!
 //! Delta debugging on the structure: first the program (`operations`: tasks, operations, names,
-//! knobs, kinds and arguments), then the schedule and what the medium lost (`moments`). What is
-//! simpler than what is fixed in tables (`simpler`), so that findings of one bug end alike.
+//! knobs, kinds and arguments), then what makes findings of one bug end alike (`canonical`, by
+//! `changes`), then the schedule and what the medium lost (`moments`). What is simpler than what is
+//! fixed in tables (`simpler`).
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
 //! is deterministic in the finding; and the result is never larger. It must never know what is
@@ -11,6 +12,7 @@
 //! [`Wrong::key`]: crate::verdict::Wrong::key
 
 mod canonical;
+mod changes;
 mod moments;
 mod operations;
 mod simpler;

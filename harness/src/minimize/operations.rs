@@ -3,7 +3,7 @@
 use super::simpler::{simpler_fields, simpler_kinds};
 use super::{Search, Thoroughness};
 use crate::finding::{self, Taken};
-use crate::program::options::{Group, KNOBS};
+use crate::program::options::{Group, KNOBS, WORKERS};
 use crate::program::syntax::{build, split};
 use crate::program::{Program, Slot};
 use crate::target::PowerTarget;
@@ -190,7 +190,7 @@ impl<T: PowerTarget> Search<'_, T> {
         if !T::repertoire().knobs {
             return;
         }
-        for quiet in ["flusher", "committer", "reclaimer"] {
+        for quiet in WORKERS {
             self.set_knob(quiet, Some(0));
         }
         for knob in KNOBS.iter().filter(|knob| knob.group != Group::Machine) {
@@ -202,7 +202,7 @@ impl<T: PowerTarget> Search<'_, T> {
     fn set_knob(&mut self, key: &str, value: Option<u64>) {
         let Some(knob) = KNOBS.iter().find(|knob| knob.key == key) else { return };
         let value = value.unwrap_or(knob.default);
-        let quiet = ["flusher", "committer", "reclaimer"].contains(&key);
+        let quiet = WORKERS.contains(&key);
         let now = (knob.get)(&self.best.program);
         if now == value || (quiet && now == 0) {
             return;

@@ -346,6 +346,9 @@ macro_rules! knob {
     };
 }
 
+/// The knobs that say how much background workers may do.
+pub const WORKERS: [&str; 3] = ["flusher", "committer", "reclaimer"];
+
 /// Every knob, in the order of the text.
 #[rustfmt::skip]
 pub static KNOBS: &[Knob] = &[
