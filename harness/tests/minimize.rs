@@ -3,7 +3,7 @@
 
 use harness::campaign::smallest;
 use harness::finding::Finding;
-use harness::program::strict;
+use harness::program::{AfterLine, Content, Kind, kind, strict};
 use harness::session::Session;
 use std::rc::Rc;
 
@@ -61,4 +61,22 @@ fn findings_of_one_bug_end_as_one() {
         let again = smallest(&mut Session::default(), ended[0].clone());
         assert_eq!(again.text(), ended[0].text(), "{defect}: what is smallest stays as it is");
     }
+}
+
+/// What `after` demands of a write must stay about a write: of an operation that writes nothing it
+/// holds never.
+#[test]
+fn what_a_person_demands_keeps_its_meaning() {
+    let text = "powerfail 1\nmount flusher=0 committer=0 reclaimer=0\nsetup\n  create f\n  \
+                dwrite f 4K 8K\n  fsync f\n  dwrite f 4K 4K\n  fsync f\nafter\n  \
+                content f 4K 4K tag=2\n";
+    let program = Rc::new(strict(text).expect("it is a program"));
+    let shown = Session::default().replay(&program).expect("it can be executed");
+    let small = smallest(&mut Session::default(), shown.first().expect("it shows it").clone());
+    let Some(AfterLine::Content { holds: Content::Tag(tag), .. }) = small.program.after.first()
+    else {
+        panic!("the demand is gone:\n{}", small.text());
+    };
+    let (_, demanded) = small.program.operation(*tag).expect("it is there");
+    assert_eq!(kind(demanded), Kind::Write, "{}", small.text());
 }

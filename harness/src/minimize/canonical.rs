@@ -20,8 +20,12 @@ use crate::target::PowerTarget;
 use oracle::operation::BLOCK_BYTES;
 
 impl<T: PowerTarget> Search<'_, T> {
-    /// The plainest program that small changes lead to.
+    /// The plainest program that small changes lead to. What `after` demands of the operations that
+    /// are there means nothing of others: with it, a program stays as it is.
     pub(super) fn canonical_program(&mut self) {
+        if !self.best.program.after.is_empty() {
+            return;
+        }
         while self.best.program.operation_count() <= SMALL_OPERATIONS_MAX && !self.spent() {
             let one_change = [
                 with_fewer_operations,
@@ -49,19 +53,20 @@ impl<T: PowerTarget> Search<'_, T> {
     fn plainer(&mut self, changes: fn(&Program) -> Vec<Program>, how: Thoroughness) -> bool {
         let now = plainness(&self.best.program);
         let repertoire = T::repertoire();
-        let mut candidates = changes(&self.best.program);
-        for candidate in &mut candidates {
+        let (image, mount) = (self.best.program.image, self.best.program.mount);
+        let candidates = changes(&self.best.program).into_iter().map(|mut candidate| {
             if !repertoire.knobs {
-                (candidate.image, candidate.mount) =
-                    (self.best.program.image, self.best.program.mount);
+                (candidate.image, candidate.mount) = (image, mount);
             }
             candidate.fixup();
-        }
-        candidates.retain(|candidate| {
-            plainness(candidate) < now && repertoire.lacks(candidate).is_none()
+            (plainness(&candidate), candidate)
         });
-        candidates.sort_by_cached_key(plainness);
-        candidates.iter().any(|candidate| self.try_program(candidate, how))
+        let leads_down = |(plainness, candidate): &(_, Program)| {
+            *plainness < now && repertoire.lacks(candidate).is_none()
+        };
+        let mut candidates: Vec<_> = candidates.filter(leads_down).collect();
+        candidates.sort_by(|(one, _), (other, _)| one.cmp(other));
+        candidates.iter().any(|(_, candidate)| self.try_program(candidate, how))
     }
 
     /// The first names for files, mappings and tasks, which mean nothing.

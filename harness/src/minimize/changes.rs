@@ -4,7 +4,7 @@
 //! They promise nothing of what a changed program shows, and not that it is canonical:
 //! [`Program::fixup`] makes it so. They must never know why a change is made.
 
-use super::operations::with_one_file;
+use super::operations::{moved_to_setup, with_one_file};
 use super::simpler::{in_file, mapped, simpler_fields};
 use crate::program::options::{Group, KNOBS, WORKERS};
 use crate::program::syntax::{Arg, Fields, Kind, build, split};
@@ -79,7 +79,7 @@ pub(super) fn with_plainer_options(program: &Program) -> Vec<Program> {
     changed
 }
 
-/// With one task less: its operations in the setup.
+/// With one task less, or with less in it: its operations, or the first of them, in the setup.
 pub(super) fn with_fewer_tasks(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for task in 0..program.tasks.len() {
@@ -89,13 +89,7 @@ pub(super) fn with_fewer_tasks(program: &Program) -> Vec<Program> {
             let end = candidate.setup.len();
             candidate.insert_operation(Slot::Setup(end), operation);
         }
-        changed.push(candidate.clone());
-        while let Some(operation) = candidate.remove_operation(first) {
-            let end = candidate.setup.len();
-            candidate.insert_operation(Slot::Setup(end), operation);
-        }
-        candidate.tasks.remove(task);
-        changed.push(candidate);
+        changed.extend([candidate, moved_to_setup(program, task)]);
     }
     changed
 }
@@ -167,7 +161,6 @@ pub(super) fn with_fewer_and_others(program: &Program) -> Vec<Program> {
         fewer.remove_operation(slot);
         smaller.push(fewer);
     }
-    smaller.iter_mut().for_each(Program::fixup);
     smaller.iter().filter(|it| it.is_sequential()).flat_map(with_other_kinds).collect()
 }
 
@@ -379,7 +372,8 @@ fn ends(program: &Program) -> Vec<u64> {
     ends
 }
 
-fn slots(program: &Program) -> Vec<Slot> {
+/// The places of all operations but those of `after`.
+pub(super) fn slots(program: &Program) -> Vec<Slot> {
     let slots = program.operations().map(|(_, slot, _)| slot);
     slots.filter(|slot| !matches!(slot, Slot::After(_))).collect()
 }

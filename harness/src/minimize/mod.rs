@@ -6,8 +6,8 @@
 //! fixed in tables (`simpler`).
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
-//! is deterministic in the finding; and the result is never larger. It must never know what is
-//! tested, nor which defect is on.
+//! is deterministic in the finding; and the result never has more operations. It must never know
+//! what is tested, nor which defect is on.
 //!
 //! [`Wrong::key`]: crate::verdict::Wrong::key
 

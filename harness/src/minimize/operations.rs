@@ -1,5 +1,6 @@
 //! What makes a program smaller or simpler, in passes that are repeated until nothing changes.
 
+use super::changes::slots;
 use super::simpler::{simpler_fields, simpler_kinds};
 use super::{Search, Thoroughness};
 use crate::finding::{self, Taken};
@@ -67,9 +68,9 @@ impl<T: PowerTarget> Search<'_, T> {
     fn drop_operations(&mut self, how: Thoroughness) {
         let mut length = self.best.program.operation_count().next_power_of_two() / 2;
         while length > 0 {
-            let mut end = self.slots().len();
+            let mut end = slots(&self.best.program).len();
             while end > 0 {
-                let slots = self.slots();
+                let slots = slots(&self.best.program);
                 end = end.min(slots.len());
                 let start = end.saturating_sub(length);
                 let numbers =
@@ -102,11 +103,6 @@ impl<T: PowerTarget> Search<'_, T> {
             |(_, slot, _)| matches!(slot, Slot::Task { task: other, .. } if *other == task),
         );
         of_task.map(|(number, ..)| number).collect()
-    }
-
-    fn slots(&self) -> Vec<Slot> {
-        let slots = self.best.program.operations().map(|(_, slot, _)| slot);
-        slots.filter(|slot| !matches!(slot, Slot::After(_))).collect()
     }
 
     /// Makes a task part of the setup, or puts it before or behind another: what does not race is
@@ -147,7 +143,7 @@ impl<T: PowerTarget> Search<'_, T> {
     /// Two operations of the tasks, and nothing else beside the setup: most races are of two.
     fn keep_pair(&mut self) {
         let of_tasks = |slot: &Slot| matches!(slot, Slot::Task { .. });
-        let slots: Vec<Slot> = self.slots().into_iter().filter(of_tasks).collect();
+        let slots: Vec<Slot> = slots(&self.best.program).into_iter().filter(of_tasks).collect();
         if slots.len() <= 2 || slots.len() > PAIRED_OPERATIONS_MAX {
             return;
         }
@@ -228,7 +224,7 @@ impl<T: PowerTarget> Search<'_, T> {
     /// The simplest kind and arguments that each operation may have.
     fn simplify_operations(&mut self) {
         let mut at = 0;
-        while let Some(slot) = self.slots().get(at).copied() {
+        while let Some(slot) = slots(&self.best.program).get(at).copied() {
             at += 1;
             self.simplify(slot);
         }
@@ -236,7 +232,7 @@ impl<T: PowerTarget> Search<'_, T> {
 
     /// The simplest kinds of operation, of which what they show may be hard to reach.
     fn simplify_kinds(&mut self) {
-        for slot in self.slots() {
+        for slot in slots(&self.best.program) {
             let Some(operation) = self.best.program.operation_at(slot).cloned() else { return };
             for simpler in simpler_kinds(&self.best.program, &operation) {
                 let mut candidate = self.best.program.clone();
@@ -286,7 +282,7 @@ impl<T: PowerTarget> Search<'_, T> {
 }
 
 /// The program with the operations of a task at the end of the setup.
-fn moved_to_setup(program: &Program, task: usize) -> Program {
+pub(super) fn moved_to_setup(program: &Program, task: usize) -> Program {
     let mut program = program.clone();
     while let Some(operation) = program.remove_operation(Slot::Task { task, index: 0 }) {
         let end = program.setup.len();
