@@ -18,44 +18,38 @@ pub struct MyStore {
 
 impl MyStore {
     fn run(&self, call: &Call<'_>) -> Result<Value, Refusal> {
-        let name = |path| call.program.path_name(path).to_string();
         let mut files = self.files.borrow_mut();
-        match *call.operation {
-            Operation::Create { path } if files.contains_key(&name(path)) => {
-                Err(Errno::EEXIST.into())
+        Ok(match *call.operation {
+            Operation::Create { path } if files.contains_key(call.name(path)) => {
+                return Err(Errno::EEXIST.into());
             }
             Operation::Create { path } => {
-                files.insert(name(path), Vec::new());
-                Ok(Value::Unit)
+                files.insert(call.name(path).to_string(), Vec::new());
+                Value::Unit
             }
             Operation::Unlink { path } => {
-                files.remove(&name(path)).ok_or(Errno::ENOENT)?;
-                Ok(Value::Unit)
+                files.remove(call.name(path)).ok_or(Errno::ENOENT)?;
+                Value::Unit
             }
             Operation::Write { path, span, .. } => {
-                let file = files.get_mut(&name(path)).ok_or(Errno::ENOENT)?;
-                let (start, end) = (span.offset as usize, span.end() as usize);
-                file.resize(file.len().max(end), 0);
-                call.payload(&mut file[start..end]);
-                Ok(Value::Count(span.len))
+                call.overwrite(span, files.get_mut(call.name(path)).ok_or(Errno::ENOENT)?);
+                Value::Count(span.len)
             }
             Operation::Read { path, span } => {
-                let file = files.get(&name(path)).ok_or(Errno::ENOENT)?;
-                let end = file.len().min(span.end() as usize);
-                let start = end.min(span.offset as usize);
-                Ok(Value::Bytes(file[start..end].to_vec()))
+                let file = files.get(call.name(path)).ok_or(Errno::ENOENT)?;
+                Value::Bytes(span.part_of(file).to_vec())
             }
             Operation::Stat { path } => {
-                let file = files.get(&name(path)).ok_or(Errno::ENOENT)?;
-                Ok(Value::Stat { size: file.len() as u64, nlink: 1 })
+                let file = files.get(call.name(path)).ok_or(Errno::ENOENT)?;
+                Value::Stat { size: file.len() as u64, nlink: 1 }
             }
-            Operation::List => call.names(files.keys().map(String::as_str)),
+            Operation::List => call.names(files.keys())?,
             Operation::Fsync { path } => {
-                files.get(&name(path)).ok_or(Errno::ENOENT)?;
-                Ok(Value::Unit) // Is it durable?
+                files.get(call.name(path)).ok_or(Errno::ENOENT)?;
+                Value::Unit // Is it durable?
             }
-            _ => Ok(Value::Unit),
-        }
+            _ => Value::Unit,
+        })
     }
 }
 
@@ -79,10 +73,6 @@ impl PowerTarget for MyStore {
 
     fn devices(_image: &ImageKnobs) -> Result<Vec<u64>, String> {
         Ok(vec![1024])
-    }
-
-    fn format(_task: &Task, _image: &ImageKnobs) -> Result<Option<u64>, TargetError> {
-        Ok(None)
     }
 
     fn new(_program: &Program, _stage: Stage) -> Result<Self, String> {

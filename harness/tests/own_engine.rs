@@ -61,12 +61,15 @@ fn a_store_that_never_writes_is_found_out() {
     assert_eq!(kept.signature, "lost-name G-16 crash: create f; sync");
 }
 
-/// The page shows the whole first store, so that what it says of it is true of this file.
+/// The page shows the whole first store, so that what it says of it is true of this file, and says
+/// how long the other is.
 #[test]
-fn the_page_shows_the_first_store() {
+fn the_page_shows_the_stores() {
     let page = include_str!("../../docs/your-own-engine.md");
     let source = include_str!("../examples/first_store.rs");
     assert!(page.contains(&format!("```rust\n{source}```\n")), "docs/your-own-engine.md differs");
+    let lines = include_str!("../examples/log_store/store.rs").lines().count();
+    assert!(page.contains(&format!("store.rs`, {lines} lines,")), "it has {lines} lines");
 }
 
 #[test]

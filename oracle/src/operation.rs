@@ -63,6 +63,12 @@ impl Span {
     pub const fn overlaps(self, other: Span) -> bool {
         self.offset < other.end() && other.offset < self.end()
     }
+
+    /// What a read of this span gives of a file with this content: the bytes of it that exist.
+    pub fn part_of(self, content: &[u8]) -> &[u8] {
+        let place = |bytes: u64| content.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
+        &content[place(self.offset)..place(self.end())]
+    }
 }
 
 /// What a write puts into the file.

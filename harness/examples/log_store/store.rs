@@ -1,179 +1,137 @@
 //! A log-structured store of small files: all that happens is appended to one log, in memory at
 //! first, and goes to the disk when somebody asks for it to be durable. A mount replays the log.
 //!
-//! A record is a line of text (`chain verb name offset length`), its bytes, and zeros up to the
-//! next block. `chain` is a checksum of the record and of the chain before it, so that a record
-//! counts only behind the very record that it was written behind. Replay ends at the first that
-//! does not fit.
+//! A record says what a file is from now on: a block with a line of text (`chain name length`, of
+//! which the length is `-` if the file is gone), and the blocks of its content. `chain` is a
+//! checksum of the record and of the chain before it, so that a record counts only behind the very
+//! record that it was written behind. Replay ends at the first that does not fit.
 //!
 //! `LogStore<false>` has a bug left in; see `commit`.
 
 use harness::program::{ImageKnobs, Kind, Program, Repertoire};
-use harness::target::{Call, Performed, PowerTarget, Refusal, Stage, Target, TargetError};
-use machine::cell::{RefCell, RefMut};
-use machine::disk::{Note, Request};
-use machine::{BLOCK_BYTES, Block, DeviceId, LockClass, Mutex, Task};
+use harness::target::{Call, Device, Performed, PowerTarget, Refusal, Stage, Target, TargetError};
+use machine::cell::RefCell;
+use machine::{BLOCK_BYTES, LockClass, Mutex, Task};
 use oracle::Promises;
 use oracle::operation::{Errno, Operation, TaskIndex, Value};
 use std::collections::BTreeMap;
 
 const BLOCKS: u64 = 4096;
-const NOTE: Note = Note { tag: 0, what: "log" };
+const DISK: Device = Device::new(0, "log");
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x100_0000_01b3;
 static WRITER: LockClass = LockClass::new("WRITER", 10);
 
 /// What is in memory.
+#[derive(Default)]
 struct Log {
     files: BTreeMap<String, Vec<u8>>,
-    /// Records that are not on the disk yet.
+    /// Records that are not on the disk yet: the last ones.
     pending: Vec<u8>,
-    /// The block that they go to.
-    tail: u64,
+    /// The block behind all records.
+    end: u64,
     chain: u64,
-    writer: Mutex,
+    writer: Option<Mutex>,
 }
 
 /// The store.
+#[derive(Default)]
 pub struct LogStore<const FIXED: bool> {
-    log: RefCell<Option<Log>>,
+    log: RefCell<Log>,
 }
 
-/// FNV-1a, from a chain on.
-fn chained(chain: u64, bytes: &[u8]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    bytes.iter().fold(chain ^ 0xcbf2_9ce4_8422_2325, step)
+/// The record behind a chain, and the chain behind the record: FNV-1a, by words, of the record with
+/// the chain before it in the place of its own.
+fn record(chain: u64, name: &str, content: Option<&[u8]>) -> (Vec<u8>, u64) {
+    let len = content.map_or("-".to_string(), |bytes| bytes.len().to_string());
+    let mut record = format!("{chain:016x} {name} {len}\n").into_bytes();
+    record.resize(BLOCK_BYTES, 0);
+    record.extend(content.unwrap_or_default());
+    record.resize(record.len().next_multiple_of(BLOCK_BYTES), 0);
+    let step = |hash: u64, word: &[u8; 8]| (hash ^ u64::from_le_bytes(*word)).wrapping_mul(PRIME);
+    let chain = record.as_chunks().0.iter().fold(BASIS, step);
+    record[..16].copy_from_slice(format!("{chain:016x}").as_bytes());
+    (record, chain)
 }
 
 impl Log {
-    /// What a record does, now and when it is replayed.
-    fn apply(&mut self, verb: &str, name: &str, offset: usize, bytes: &[u8]) {
-        match (verb, self.files.get_mut(name)) {
-            ("create", None) => drop(self.files.insert(name.to_string(), Vec::new())),
-            ("unlink", _) => drop(self.files.remove(name)),
-            ("write", Some(file)) => {
-                file.resize(file.len().max(offset + bytes.len()), 0);
-                file[offset..offset + bytes.len()].copy_from_slice(bytes);
-            }
-            _ => {}
+    /// Changes a file as a record says, and appends the record to what is pending.
+    fn append(&mut self, name: &str, content: Option<Vec<u8>>) -> Result<Value, Refusal> {
+        let (record, chain) = record(self.chain, name, content.as_deref());
+        let end = self.end + (record.len() / BLOCK_BYTES) as u64;
+        if end >= BLOCKS {
+            return Err(Errno::ENOSPC.into());
         }
-    }
-
-    /// Appends a record to what is pending.
-    fn append(&mut self, verb: &str, name: &str, offset: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let mut record = format!("{verb} {name} {offset} {}\n", bytes.len()).into_bytes();
-        record.extend(bytes);
-        let chain = chained(self.chain, &record);
-        record.splice(..0, format!("{chain:016x} ").into_bytes());
-        record.resize(record.len().next_multiple_of(BLOCK_BYTES), 0);
-        if self.tail + ((self.pending.len() + record.len()) / BLOCK_BYTES) as u64 > BLOCKS {
-            return Err(Errno::ENOSPC);
-        }
-        self.chain = chain;
+        (self.end, self.chain) = (end, chain);
         self.pending.extend(record);
-        self.apply(verb, name, offset as usize, bytes);
-        Ok(())
+        match content {
+            Some(bytes) => self.files.insert(name.to_string(), bytes),
+            None => self.files.remove(name),
+        };
+        Ok(Value::Unit)
     }
 
-    /// Replays the record at the tail, if there is one.
+    /// Replays the record at the end, if there is one.
     fn replay(&mut self, task: &Task) -> Result<bool, Refusal> {
-        let mut bytes = read(task, self.tail, 1)?;
-        let line = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0);
-        let text = String::from_utf8_lossy(&bytes[..line]).into_owned();
-        let words: Vec<&str> = text.split(' ').collect();
-        let [chain, verb, name, offset, len] = words[..] else { return Ok(false) };
-        let (Ok(offset), Ok(len)) = (offset.parse(), len.parse::<u32>()) else { return Ok(false) };
-        let end = line + 1 + len as usize;
-        let blocks = end.div_ceil(BLOCK_BYTES) as u64;
-        if self.tail + blocks > BLOCKS {
+        let head = DISK.read(task, self.end, 1)?;
+        let Ok(text) = str::from_utf8(&head) else { return Ok(false) };
+        let words: Vec<&str> = text.split([' ', '\n']).take(3).collect();
+        let [_, name, len] = words[..] else { return Ok(false) };
+        let len = len.parse::<usize>().ok();
+        let count = len.unwrap_or(0).div_ceil(BLOCK_BYTES) as u64;
+        if self.end + 1 + count >= BLOCKS {
             return Ok(false);
         }
-        bytes.extend(read(task, self.tail + 1, blocks - 1)?);
-        let found = chained(self.chain, &bytes[chain.len() + 1..end]);
-        if chain != format!("{found:016x}") {
+        let body = DISK.read(task, self.end + 1, count)?;
+        let content = len.map(|len| body[..len].to_vec());
+        if record(self.chain, name, content.as_deref()).0 != [head.as_slice(), &body].concat() {
             return Ok(false);
         }
-        (self.chain, self.tail) = (found, self.tail + blocks);
-        self.apply(verb, name, offset, &bytes[line + 1..end]);
+        self.append(name, content)?;
+        self.pending.clear(); // It is on the disk.
         Ok(true)
     }
 }
 
-/// Reads blocks of the log.
-fn read(task: &Task, block: u64, count: u64) -> Result<Vec<u8>, Refusal> {
-    let mut bytes = Vec::new();
-    for block in block..block + count {
-        let data = task.submit(Request::read(DeviceId(0), block), NOTE)?.wait(task)??;
-        data.iter().for_each(|block| bytes.extend(block.bytes()));
-    }
-    Ok(bytes)
-}
-
 impl<const FIXED: bool> LogStore<FIXED> {
-    fn log(&self) -> RefMut<'_, Log> {
-        RefMut::map(self.log.borrow_mut(), |log| log.as_mut().expect("it is mounted"))
-    }
-
     /// Makes everything durable that is pending.
     ///
     /// The bug: who comes second finds nothing pending, and returns while the first still writes.
     /// The fix: it waits until the first is through.
-    fn commit(&self, task: &Task) -> Result<(), Refusal> {
-        let writer = self.log().writer.clone();
+    fn commit(&self, task: &Task) -> Result<Value, Refusal> {
+        let writer = self.log.borrow().writer.clone().expect("it is mounted");
         let _alone = if FIXED { Some(writer.lock(task)?) } else { None };
-        let (block, bytes) = self.take_pending();
-        if bytes.is_empty() {
-            return Ok(());
+        let pending = std::mem::take(&mut self.log.borrow_mut().pending);
+        if !pending.is_empty() {
+            let start = self.log.borrow().end - (pending.len() / BLOCK_BYTES) as u64;
+            DISK.write(task, start, &pending)?;
+            DISK.flush(task)?;
         }
-        let payload = bytes.chunks(BLOCK_BYTES).map(Block::from_slice).collect();
-        let device = DeviceId(0);
-        let write = Request::Write { device, block, payload, sectors: None, fua: false };
-        task.submit(write, NOTE)?.wait(task)??;
-        task.flush(device, NOTE)??;
-        Ok(())
-    }
-
-    fn take_pending(&self) -> (u64, Vec<u8>) {
-        let mut log = self.log();
-        let (block, bytes) = (log.tail, std::mem::take(&mut log.pending));
-        log.tail += (bytes.len() / BLOCK_BYTES) as u64;
-        (block, bytes)
+        Ok(Value::Unit)
     }
 
     fn run(&self, task: &Task, call: &Call<'_>) -> Result<Value, Refusal> {
-        let name = |path| call.program.path_name(path);
-        let bytes = |path| self.log().files.get(name(path)).cloned().ok_or(Errno::ENOENT);
-        match *call.operation {
-            Operation::Create { path } => match bytes(path) {
-                Ok(_) => return Err(Errno::EEXIST.into()),
-                Err(_) => self.log().append("create", name(path), 0, &[])?,
-            },
-            Operation::Unlink { path } => {
-                bytes(path)?;
-                self.log().append("unlink", name(path), 0, &[])?;
-            }
+        let file = |path| match self.log.borrow().files.get(call.name(path)) {
+            Some(content) => Ok(content.clone()),
+            None => Err(Refusal::Errno(Errno::ENOENT)),
+        };
+        let set = |path, content| self.log.borrow_mut().append(call.name(path), content);
+        Ok(match *call.operation {
+            Operation::Create { path } if file(path).is_ok() => return Err(Errno::EEXIST.into()),
+            Operation::Create { path } => set(path, Some(Vec::new()))?,
+            Operation::Unlink { path } => file(path).and_then(|_| set(path, None))?,
             Operation::Write { path, span, .. } => {
-                bytes(path)?;
-                let mut written = vec![0; span.len as usize];
-                call.payload(&mut written);
-                self.log().append("write", name(path), span.offset, &written)?;
-                return Ok(Value::Count(span.len));
+                let mut content = file(path)?;
+                call.overwrite(span, &mut content);
+                set(path, Some(content))?;
+                Value::Count(span.len)
             }
-            Operation::Read { path, span } => {
-                let bytes = bytes(path)?;
-                let (start, end) = (span.offset as usize, span.end() as usize);
-                let end = end.min(bytes.len());
-                return Ok(Value::Bytes(bytes[start.min(end)..end].to_vec()));
-            }
-            Operation::Stat { path } => {
-                return Ok(Value::Stat { size: bytes(path)?.len() as u64, nlink: 1 });
-            }
-            Operation::List => return call.names(self.log().files.keys().map(String::as_str)),
-            Operation::Fsync { path } => {
-                bytes(path)?;
-                self.commit(task)?;
-            }
+            Operation::Read { path, span } => Value::Bytes(span.part_of(&file(path)?).to_vec()),
+            Operation::Stat { path } => Value::Stat { size: file(path)?.len() as u64, nlink: 1 },
+            Operation::List => call.names(self.log.borrow().files.keys())?,
+            Operation::Fsync { path } => file(path).and_then(|_| self.commit(task))?,
             _ => self.commit(task)?,
-        }
-        Ok(Value::Unit)
+        })
     }
 }
 
@@ -199,13 +157,8 @@ impl<const FIXED: bool> PowerTarget for LogStore<FIXED> {
         Ok(vec![BLOCKS])
     }
 
-    fn format(_task: &Task, _image: &ImageKnobs) -> Result<Option<u64>, TargetError> {
-        // Nothing on a new disk fits the chain: the log is empty. What is free never comes back.
-        Ok(None)
-    }
-
     fn new(_program: &Program, _stage: Stage) -> Result<Self, String> {
-        Ok(LogStore { log: RefCell::new(None) })
+        Ok(LogStore::default())
     }
 
     fn worker<'w>(&self, task: &'w Task, _who: TaskIndex) -> &'w Task {
@@ -213,13 +166,13 @@ impl<const FIXED: bool> PowerTarget for LogStore<FIXED> {
     }
 
     fn mount(&self, task: &Task) -> Result<(), TargetError> {
-        let writer = Mutex::new(task.machine(), &WRITER, (0, 0));
-        let (files, pending) = (BTreeMap::new(), Vec::new());
-        let mut log = Log { files, pending, tail: 0, chain: 0, writer };
+        let writer = Some(Mutex::new(task.machine(), &WRITER, (0, 0)));
+        let mut log = Log { writer, ..Log::default() };
         while log.replay(task)? {}
         // What was written behind this, and lost before this, must never fit the chain again.
-        log.append("mount", "-", 0, &[]).map_err(Refusal::from)?;
-        *self.log.borrow_mut() = Some(log);
-        Ok(self.commit(task)?)
+        log.append("-", None)?;
+        *self.log.borrow_mut() = log;
+        self.commit(task)?;
+        Ok(())
     }
 }

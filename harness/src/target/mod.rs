@@ -6,6 +6,7 @@
 //! machine, a directory of a mounted kernel file system ([`kernel`]), and whatever users bring.
 //! What it must never know: which results are allowed; that is the oracle's.
 
+mod device;
 pub mod engine;
 pub mod kernel;
 mod ordinary;
@@ -13,6 +14,7 @@ mod power;
 mod refusal;
 mod snapshot;
 
+pub use device::Device;
 pub(crate) use ordinary::perform;
 pub use power::{PowerTarget, Stage, TargetError, Unseen};
 pub use refusal::Refusal;
@@ -21,7 +23,7 @@ pub use snapshot::{Snapshot, SnapshotFile};
 use crate::program::Program;
 use oracle::Promises;
 use oracle::content;
-use oracle::operation::{OpId, Operation, Outcome, PathId, TaskIndex, Value};
+use oracle::operation::{OpId, Operation, Outcome, PathId, Span, TaskIndex, Value};
 
 /// One operation to perform, with everything that its bytes depend on.
 #[derive(Clone, Copy, Debug)]
@@ -37,18 +39,37 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The name of a path of the operation.
+    pub fn name(&self, path: PathId) -> &str {
+        self.program.path_name(path)
+    }
+
     /// Fills `out` with the bytes that the operation writes, from its first byte on.
     pub fn payload(&self, out: &mut [u8]) {
         content::payload(self.id, self.operation, out);
+    }
+
+    /// Does what the operation, a write of this span, does to a file with this content: the file
+    /// grows if it must, with zeros up to the span. A write of no bytes changes nothing.
+    pub fn overwrite(&self, span: Span, content: &mut Vec<u8>) {
+        if span.len > 0 {
+            let (start, end) = (span.offset as usize, span.end() as usize);
+            content.resize(content.len().max(end), 0);
+            self.payload(&mut content[start..end]);
+        }
     }
 
     /// The value of `list`, if these names are there.
     ///
     /// # Errors
     /// If there is a name that the program does not have.
-    pub fn names<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Value, Refusal> {
+    pub fn names(
+        &self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<Value, Refusal> {
         let mut ids = Vec::new();
         for name in names {
+            let name = name.as_ref();
             match self.program.paths.iter().position(|path| path == name) {
                 Some(index) => ids.push(PathId(index as u8)),
                 None => {
@@ -95,4 +116,30 @@ pub trait Target {
     /// not handed over yet, in the order of their completion. Never waits. A target without
     /// asynchronous operations has none.
     fn reaped(&self, _worker: &mut Self::Worker<'_>, _each: &mut dyn FnMut(OpId, Performed)) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oracle::operation::{Fill, Sync};
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let program = Program::default();
+        let mut content = vec![1; 4];
+        let mut write = |span: Span| {
+            let (path, fill, sync) = (PathId(0), Fill::Byte(9), Sync::None);
+            let operation = Operation::Write { path, span, fill, sync };
+            let (task, id) = (TaskIndex(0), OpId(1));
+            Call { program: &program, task, id, operation: &operation }
+                .overwrite(span, &mut content);
+            content.clone()
+        };
+        assert_eq!(write(Span::new(9, 0)), [1; 4], "nothing");
+        assert_eq!(write(Span::new(1, 2)), [1, 9, 9, 1], "inside");
+        assert_eq!(write(Span::new(6, 1)), [1, 9, 9, 1, 0, 0, 9], "behind the end");
+        assert_eq!(Span::new(2, 3).part_of(&content), [9, 1, 0]);
+        assert_eq!(Span::new(5, u64::MAX).part_of(&content), [0, 9]);
+        assert!(Span::new(8, 1).part_of(&content).is_empty());
+    }
 }

@@ -91,11 +91,14 @@ pub trait PowerTarget: Target + Sized + 'static {
     fn devices(image: &ImageKnobs) -> Result<Vec<u64>, String>;
 
     /// Makes an empty image on the machine's disk, which is full of poison, and says how many
-    /// blocks are free then, if it can tell.
+    /// blocks are free then, if it can tell. Nothing is made for a target that sees by the poison
+    /// that the disk is new.
     ///
     /// # Errors
     /// If that fails.
-    fn format(task: &Task, image: &ImageKnobs) -> Result<Option<u64>, TargetError>;
+    fn format(_task: &Task, _image: &ImageKnobs) -> Result<Option<u64>, TargetError> {
+        Ok(None)
+    }
 
     /// A target for this program that is not mounted yet.
     ///
