@@ -88,8 +88,10 @@
   window.addEventListener("beforeprint", function () { names.removeAttribute("transform"); });
   window.addEventListener("afterprint", follow);
 
-  // What matters most comes first: the decisive choice, or else the end.
+  // What nearly fits is seen whole. Else what matters most comes first: the decisive choice, or else
+  // the end.
   var mark = svg.querySelector(".decisive path, .nearest path") || svg.querySelector(".cut path");
-  if (mark) box.scrollLeft = mark.getBBox().x - box.clientWidth / 2;
+  if (width > box.clientWidth && width <= 1.3 * box.clientWidth) whole();
+  else if (mark) box.scrollLeft = mark.getBBox().x - box.clientWidth / 2;
   follow();
 })();

@@ -118,6 +118,15 @@ impl Page<'_> {
         contents.0.iter().map(run).collect()
     }
 
+    /// What the message says that a block showed, if recovery was not asked for it.
+    fn said(&self, block: &BlockStory) -> &str {
+        if block.fits {
+            return "";
+        }
+        let said = self.headline().split_once(" shows ").map_or("", |(_, said)| said);
+        said.split(';').next().unwrap_or_default()
+    }
+
     /// Whether a state is the allowed one that is most like what was found.
     fn is_closest(&self, block: &BlockStory, index: &usize) -> bool {
         !block.fits && block.closest == Some(*index) && block.allowed.len() > 1

@@ -5,9 +5,12 @@
 //! It must never know more than the explanation.
 
 use super::escape;
-use crate::explain::{Explanation, Fate, RequestSeen};
+use crate::explain::{Explanation, Fate, LaneKind, RequestSeen};
 use std::fmt::Write;
+use std::ops::Range;
 
+/// Width of a letter.
+const LETTER: u64 = 6;
 /// Width of one event.
 const EVENT: u64 = 7;
 /// Room for the names of lanes.
@@ -15,7 +18,7 @@ const LEFT: u64 = 84;
 /// Room behind the last event.
 const RIGHT: u64 = 96;
 /// Height of the row of operations.
-const BAR: u64 = 18;
+const BAR: u64 = 25;
 /// Height of a wait, at the foot of its operation.
 const WAIT: u64 = 6;
 /// Height of the row of steps.
@@ -54,7 +57,7 @@ struct Drawing<'a> {
 
 /// The picture of an explanation.
 pub fn picture(story: &Explanation) -> String {
-    let first = if story.failure <= story.tasks_start { 0 } else { story.tasks_start };
+    let first = first_event(story);
     let mut drawing = Drawing {
         story,
         first,
@@ -77,6 +80,18 @@ pub fn picture(story: &Explanation) -> String {
     );
     strips(width, height, &mut svg);
     svg
+}
+
+/// After which event the picture begins: where the tasks start, or with the first operation if it
+/// went wrong before, or there are none.
+fn first_event(story: &Explanation) -> u64 {
+    let is_task = |name: &str| name != "setup" && name != "end";
+    let mut lanes = story.lanes.iter();
+    let has_tasks = lanes.any(|lane| lane.kind == LaneKind::Task && is_task(&lane.name));
+    if has_tasks && story.failure > story.tasks_start {
+        return story.tasks_start;
+    }
+    story.operations.first().map_or(0, |it| it.invoked.saturating_sub(1)).min(story.failure)
 }
 
 /// The same once more for paper, in strips below each other.
@@ -226,7 +241,7 @@ impl Drawing<'_> {
 
     /// The names of lanes, which stay in sight.
     fn names(&mut self, bottom: u64) {
-        let (wide, high) = (LEFT - 8, bottom + CURVE + GAP);
+        let (wide, high) = (LEFT - 8, bottom + CURVE + 2 * GAP);
         let _ = write!(
             self.out,
             "<g id=\"names\"><rect class=\"column\" width=\"{wide}\" height=\"{high}\"/>\
@@ -283,17 +298,9 @@ impl Drawing<'_> {
                 top + 1,
                 BAR - 3
             );
-            let label = format!("#{} {}", it.number, it.text);
-            let fits = (wide / 6) as usize;
-            if fits >= 3 {
-                let short: String = label.chars().take(fits).collect();
-                let _ = write!(
-                    self.out,
-                    "<text x=\"{}\" y=\"{}\">{}</text>",
-                    x + 3,
-                    top + 13,
-                    escape(&short)
-                );
+            if let Some(label) = label(it.number, &it.text, wide) {
+                let (x, y) = (x + 3, top + 12);
+                let _ = write!(self.out, "<text x=\"{x}\" y=\"{y}\">{}</text>", escape(&label));
             }
             self.out.push_str("</g>");
         }
@@ -403,37 +410,57 @@ impl Drawing<'_> {
 
     fn marks(&mut self, bottom: u64) {
         let story = self.story;
-        if let Some(decisive) = &story.likelihood.decisive {
-            let words = format!("decisive choice: {}", decisive.chosen);
-            self.mark("decisive", decisive.moment + 1, "decisive", &words, bottom);
-        }
-        if let Some(other) = &story.nearest.schedule {
-            let words = format!("it would pass with: {}", other.chosen);
-            self.mark("nearest", other.moment + 1, "", &words, bottom);
-        }
+        let mut taken = Vec::new();
         match &story.cut {
             Some(cut) => {
                 let words = format!("power cut after event {}", cut.moment);
-                self.mark("cut", cut.moment + 1, "power cut", &words, bottom);
+                self.mark("cut", cut.moment + 1, "power cut", &words, bottom, &mut taken);
             }
             None => {
                 let words = format!("it goes wrong after event {}", story.failure);
-                self.mark("cut", story.failure + 1, "failure", &words, bottom);
+                self.mark("cut", story.failure + 1, "failure", &words, bottom, &mut taken);
             }
+        }
+        if let Some(other) = &story.nearest.schedule {
+            let words = format!("it would pass with: {}", other.chosen);
+            self.mark("nearest", other.moment + 1, "passes", &words, bottom, &mut taken);
+        }
+        if let Some(decisive) = &story.likelihood.decisive {
+            let words = format!("decisive choice: {}", decisive.chosen);
+            self.mark("decisive", decisive.moment + 1, "decisive", &words, bottom, &mut taken);
         }
     }
 
-    fn mark(&mut self, class: &str, moment: u64, label: &str, words: &str, bottom: u64) {
+    /// A line, and its label on the side where there is room.
+    fn mark(
+        &mut self,
+        class: &str,
+        moment: u64,
+        label: &str,
+        words: &str,
+        bottom: u64,
+        taken: &mut Vec<Range<u64>>,
+    ) {
         let x = LEFT + moment.saturating_sub(self.first) * EVENT;
         let words = escape(words);
         let _ = write!(
             self.out,
-            "<g class=\"mark {class}\"><title>{words}</title><path d=\"M{x} {}V{bottom}\"/>\
-             <text x=\"{}\" y=\"{}\">{label}</text></g>",
-            SCALE - 16,
-            x + 3,
-            SCALE - 8
+            "<g class=\"mark {class}\"><title>{words}</title><path d=\"M{x} {}V{bottom}\"/>",
+            SCALE - 5
         );
+        let wide = label.len() as u64 * LETTER;
+        let places = [x + 3, x.saturating_sub(3 + wide)].map(|from| from..from + wide);
+        let is_free = |place: &Range<u64>| {
+            let mut others = taken.iter();
+            place.start >= LEFT
+                && others.all(|it| it.end + LETTER <= place.start || place.end + LETTER <= it.start)
+        };
+        if let Some(place) = places.into_iter().find(is_free) {
+            let (x, y) = (place.start, SCALE - 8);
+            let _ = write!(self.out, "<text x=\"{x}\" y=\"{y}\">{label}</text>");
+            taken.push(place);
+        }
+        self.out.push_str("</g>");
     }
 
     fn curve(&mut self, top: u64) {
@@ -464,6 +491,13 @@ impl Drawing<'_> {
             low = top + CURVE
         );
     }
+}
+
+/// What a bar says of its operation: all, its first word, or its number, as there is room.
+fn label(number: u16, text: &str, wide: u64) -> Option<String> {
+    let verb = text.split(' ').next().unwrap_or_default();
+    let labels = [format!("#{number} {text}"), format!("#{number} {verb}"), format!("#{number}")];
+    labels.into_iter().find(|label| label.len() as u64 * LETTER + 4 <= wide)
 }
 
 /// Until when a request is drawn: until nothing can be lost of it any more.
