@@ -10,7 +10,7 @@ use crate::files::write_whole;
 use crate::finding::Finding;
 use crate::findings::{self, Sighting};
 use crate::fuzzing::feedback::Seen as Coverage;
-use crate::minimize;
+use crate::minimize::{self, Effort};
 use crate::program::{self, Program, Repertoire, Setting, SwarmMask};
 use crate::replay;
 use crate::session::{Session, Shown};
@@ -18,6 +18,7 @@ use crate::sites::Sites;
 use crate::stability::Witness;
 use crate::target::PowerTarget;
 use crate::target::engine::EngineTarget;
+use crate::triage::{Bug, Known};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -144,6 +145,8 @@ pub struct Kept {
     pub last_seconds: f64,
     /// How many times of these are in the folder.
     recorded: u64,
+    /// Other programs that show it, which are not in the folder yet.
+    others: Vec<Finding>,
     /// Where it was written.
     pub file: Option<PathBuf>,
 }
@@ -170,7 +173,7 @@ enum News {
     Unstable { index: u64, program: String, difference: String },
     New { program: Box<Program>, interleaving_pairs: u32, state_classes: u32 },
     Refused(String),
-    Found { index: u64, finding: Box<Finding> },
+    Found { index: u64, finding: Box<Finding>, bug: Box<Bug> },
     SeenAgain { index: u64, signature: String },
     Coverage(Box<Coverage>),
 }
@@ -272,13 +275,14 @@ pub fn run_on<T: PowerTarget>(
     let mut report = Report::default();
     report.stats.latest = options.first();
     let mut recorded = 0.0;
+    let known = options.out.as_ref().map_or_else(Known::default, |it| Known::of_folder::<T>(it));
     std::thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(256);
         let jobs = options.jobs.max(1);
         for job in 0..jobs {
-            let (sender, over) = (sender.clone(), &over);
+            let (sender, over, known) = (sender.clone(), &over, &known);
             let job = u64::from(job);
-            scope.spawn(move || worker::<T>(options, job, &clock, stop, over, &sender));
+            scope.spawn(move || worker::<T>(options, job, &clock, [stop, over], known, &sender));
         }
         drop(sender);
         loop {
@@ -367,7 +371,7 @@ impl Report {
                 stats.refusal = Some(reason);
             }
             News::Coverage(coverage) => self.coverage.merge(&coverage),
-            News::Found { index, finding } => self.found(index, *finding, clock),
+            News::Found { index, finding, bug } => self.found(index, *finding, *bug, clock),
             News::SeenAgain { index, signature } => self.seen_again(index, &signature, clock),
         }
     }
@@ -392,14 +396,20 @@ impl Report {
         stats.unstable_programs.push(Unstable { program: index, difference, file });
     }
 
-    fn found(&mut self, index: u64, finding: Finding, clock: &Stopwatch) {
-        let signature = finding.signature();
-        if self.findings.iter().any(|kept| kept.signature == signature) {
+    fn found(&mut self, index: u64, finding: Finding, bug: Bug, clock: &Stopwatch) {
+        let Bug { signature, finding: first } = bug;
+        let others = match finding.signature() == signature {
+            true => Vec::new(),
+            false => vec![finding],
+        };
+        if let Some(kept) = self.findings.iter_mut().find(|kept| kept.signature == signature) {
+            kept.others.extend(others);
             return self.seen_again(index, &signature, clock);
         }
         self.findings.push(Kept {
-            finding,
+            finding: first,
             signature,
+            others,
             program: index,
             programs_until: self.stats.programs,
             seconds_until: clock.seconds(),
@@ -449,8 +459,17 @@ impl Report {
                 unix_seconds: clock::unix_seconds(),
             };
             let more = kept.count - kept.recorded;
-            match findings::add::<T>(folder, &kept.finding, &sighting, more) {
-                Ok(file) => (kept.file, kept.recorded) = (Some(file), kept.count),
+            let add = |finding: &Finding, more| {
+                findings::add::<T>(folder, &kept.signature, finding, &sighting, more)
+            };
+            let written = add(&kept.finding, more).and_then(|file| {
+                kept.others.iter().try_for_each(|other| add(other, 0).map(drop)).map(|()| file)
+            });
+            match written {
+                Ok(file) => {
+                    (kept.file, kept.recorded) = (Some(file), kept.count);
+                    kept.others.clear();
+                }
                 // Another try comes, and the end of the campaign tells if that fails, too.
                 Err(error) => self.stats.unwritten = Some(error.to_string()),
             }
@@ -462,8 +481,8 @@ fn worker<T: PowerTarget>(
     options: &Options,
     job: u64,
     clock: &Stopwatch,
-    stop: &AtomicBool,
-    over: &AtomicBool,
+    ends: [&AtomicBool; 2],
+    known: &Known,
     sender: &mpsc::SyncSender<News>,
 ) {
     let mut session = Session::<T>::of_target();
@@ -471,14 +490,14 @@ fn worker<T: PowerTarget>(
     let mut sites = Sites::default();
     let repertoire = T::repertoire();
     let mut coverage = Coverage::default();
-    let mut known = BTreeMap::new();
+    let mut labels = BTreeMap::new();
     let budget = options.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
     let mut batch = Batch::default();
     let tell = |news: News| drop(sender.send(news));
     let mut index = options.first() + job;
     loop {
         let done = options.programs.is_some_and(|most| index >= most);
-        let halted = stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
+        let halted = ends.iter().any(|end| end.load(Ordering::Relaxed));
         if done || halted || clock.exceeds(budget) {
             break;
         }
@@ -494,7 +513,7 @@ fn worker<T: PowerTarget>(
                 reached(&mut sites, &session).map(tell);
                 covered(&mut coverage, &session, &program, &shown).map(tell);
                 if let Some(finding) = shown.first().cloned() {
-                    tell(news(&mut session, index, finding, &mut known, options));
+                    tell(news(&mut session, index, finding, &mut labels, known, options));
                     if options.stop_at_first {
                         break;
                     }
@@ -586,25 +605,32 @@ fn news<T: PowerTarget>(
     session: &mut Session<T>,
     index: u64,
     finding: Finding,
-    known: &mut BTreeMap<String, Label>,
+    labels: &mut BTreeMap<String, Label>,
+    known: &Known,
     options: &Options,
 ) -> News {
-    let label = known.entry(finding.wrong.label()).or_default();
+    let label = labels.entry(finding.wrong.label()).or_default();
     if label.minimized >= MINIMIZED_MAX {
         return News::SeenAgain { index, signature: label.signature.clone() };
     }
-    let finding = if options.minimize { smallest(session, finding) } else { finding };
+    let (finding, bug) = if options.minimize {
+        let finding = smallest(session, finding);
+        let bug = known.place(session, &finding, Effort::default());
+        (finding, bug)
+    } else {
+        let bug = Bug::of(&finding);
+        (finding, bug)
+    };
     if label.minimized == 0 {
-        label.signature = finding.signature();
+        label.signature.clone_from(&bug.signature);
     }
     label.minimized += 1;
-    News::Found { index, finding: Box::new(finding) }
+    News::Found { index, finding: Box::new(finding), bug: Box::new(bug) }
 }
 
 /// Minimizes a finding. What does not replay from its text helps nobody: rather the larger one.
 pub fn smallest<T: PowerTarget>(session: &mut Session<T>, finding: Finding) -> Finding {
-    let effort = minimize::Effort::default();
-    let minimized = minimize::minimize(session, &finding, effort, &mut |_| {}).finding;
+    let minimized = minimize::minimize(session, &finding, Effort::default(), &mut |_| {}).finding;
     if replays::<T>(&minimized) { minimized } else { finding }
 }
 

@@ -1,9 +1,10 @@
 //! A folder of findings: one directory for each signature, which campaigns of many nights share.
 //!
 //! A directory holds the smallest program that shows it (`finding.pf`), the executed steps
-//! (`trace.txt`), how often and when it was seen (`finding.json`), and its story as a page
-//! (`report.html`). Its name is a function of the signature alone, so that the same bug found again
-//! is counted where it was before, and its program is replaced only by a smaller one.
+//! (`trace.txt`), how often and when it was seen (`finding.json`), its story as a page
+//! (`report.html`), and other minimized programs that show it (`also`). Its name is a function of
+//! the signature alone, so that the same bug found again is counted where it was before, and its
+//! program is replaced only by a smaller one.
 //!
 //! Promises: a file is complete or not there at all; what is there is never lost; the page is the
 //! one of the program beside it. The page takes some thousand executions, so it is made when the
@@ -14,7 +15,7 @@ use crate::explain::explain;
 use crate::files::write_whole;
 use crate::finding::Finding;
 use crate::lanes::{self, Window};
-use crate::program;
+use crate::program::{self, Program};
 use crate::report;
 use crate::session::Session;
 use crate::target::PowerTarget;
@@ -30,6 +31,8 @@ pub const PROGRAM: &str = "finding.pf";
 const TRACE: &str = "trace.txt";
 /// What is known of it.
 const RECORD: &str = "finding.json";
+/// Other programs that show it.
+const ALSO: &str = "also";
 /// Its story, as `powerfail report` draws it; none, if nothing can be told of it.
 const REPORT: &str = "report.html";
 
@@ -83,39 +86,55 @@ impl Entry {
     pub fn report(&self) -> Option<PathBuf> {
         Some(self.folder.join(REPORT)).filter(|page| page.exists())
     }
+
+    /// The other programs that show it, by name.
+    pub fn others(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.folder.join(ALSO)).into_iter().flatten();
+        let mut others: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+        others.retain(|file| file.extension().is_some_and(|end| end == "pf"));
+        others.sort();
+        others
+    }
 }
 
 /// The name of the directory of a signature.
-pub fn directory_name(finding: &Finding) -> String {
-    let hash = blake3::hash(finding.signature().as_bytes()).to_hex();
+pub fn directory_name(signature: &str, finding: &Finding) -> String {
+    let hash = blake3::hash(signature.as_bytes()).to_hex();
     format!("{}-{}", finding.wrong.kind, &hash.as_str()[..10])
 }
 
-/// Adds a finding, seen `count` times more; returns the path of its program.
+/// Adds a finding of the bug of a signature, seen `count` times more; returns the path of the
+/// smallest program of that bug.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn add<T: PowerTarget>(
     root: &Path,
+    signature: &str,
     finding: &Finding,
     seen: &Sighting,
     count: u64,
 ) -> io::Result<PathBuf> {
-    let folder = root.join(directory_name(finding));
+    let folder = root.join(directory_name(signature, finding));
     let file = folder.join(PROGRAM);
     fs::create_dir_all(&folder)?;
     let known = read(&folder);
-    let record = record(finding, seen, count);
-    let record = match &known {
-        None => record,
-        Some(known) => {
-            Record { count: known.count + count, first_seen: known.first_seen.clone(), ..record }
+    let mut record = record(signature, finding, seen, count);
+    if let Some(known) = &known {
+        (record.count, record.first_seen) = (known.count + count, known.first_seen.clone());
+    }
+    let size = |it: &Record| (it.tasks, it.operations, it.switches);
+    let is_smaller =
+        known.as_ref().is_none_or(|known| size(&record) < size(known) || !file.exists());
+    if let Some(Ok(before)) = fs::read_to_string(&file).ok().map(|text| program::strict(&text)) {
+        let larger = if is_smaller { &before } else { &finding.program };
+        if bare(&before) != bare(&finding.program) {
+            keep_other(&folder, larger)?;
         }
-    };
-    let is_smaller = known.is_none_or(|known| {
-        let size = |it: &Record| (it.tasks, it.operations, it.switches);
-        size(&record) < size(&known) || !file.exists()
-    });
+    }
+    if !is_smaller && let Some(known) = known {
+        record = Record { count: record.count, last_seen: record.last_seen, ..known };
+    }
     if is_smaller {
         finding.write_as(&folder, PROGRAM)?;
         write_whole(&folder.join(TRACE), &trace::<T>(finding))?;
@@ -132,6 +151,23 @@ pub fn add<T: PowerTarget>(
         }
     }
     Ok(file)
+}
+
+/// A program as it is compared with others: what it does.
+fn bare(program: &Program) -> String {
+    let mut bare = crate::explore::bare(program);
+    bare.comments.clear();
+    bare.machine = Program::default().machine;
+    bare.to_string()
+}
+
+/// Keeps a program beside the smaller one that stands for the bug: who repairs it wants both to
+/// pass.
+fn keep_other(folder: &Path, program: &Program) -> io::Result<()> {
+    let folder = folder.join(ALSO);
+    fs::create_dir_all(&folder)?;
+    let hash = blake3::hash(bare(program).as_bytes()).to_hex();
+    write_whole(&folder.join(format!("{}.pf", &hash.as_str()[..10])), &program.to_string())
 }
 
 /// The page of the program of a file; none, if it shows nothing wrong that could be told.
@@ -166,9 +202,9 @@ fn read(folder: &Path) -> Option<Record> {
     serde_json::from_str(&text).ok()
 }
 
-fn record(finding: &Finding, seen: &Sighting, count: u64) -> Record {
+fn record(signature: &str, finding: &Finding, seen: &Sighting, count: u64) -> Record {
     Record {
-        signature: finding.signature(),
+        signature: signature.to_string(),
         kind: finding.wrong.kind.clone(),
         guarantee: format!("G-{}", finding.wrong.guarantee),
         message: finding.wrong.message.clone(),
@@ -219,17 +255,46 @@ mod tests {
         Sighting { seed: Some(1), program: Some(7), unix_seconds }
     }
 
+    /// Adds a finding as the bug of its own signature.
+    fn add_own(root: &Path, finding: &Finding, seen: &Sighting, count: u64) -> io::Result<PathBuf> {
+        add::<EngineTarget>(root, &finding.signature(), finding, seen, count)
+    }
+
+    #[test]
+    fn another_program_of_a_bug_is_kept_beside_it() {
+        let root = tempfile::tempdir().expect("there is room");
+        let large = finding("  write f 0 4K\n  dwrite f 0 4K\n  fsync f\n");
+        let small = finding("  write f 0 4K\n  fsync f\n");
+        let other = finding("  write f 0 4K\n  fdatasync f\n");
+        let add = |finding: &Finding, seen| {
+            let signature = large.signature();
+            add::<EngineTarget>(root.path(), &signature, finding, &sighting(seen), 1)
+        };
+        let file = add(&large, 1).expect("written");
+        assert_eq!(add(&small, 2).expect("written"), file);
+        assert_eq!(add(&other, 3).expect("written"), file);
+        assert_eq!(add(&small, 4).expect("written"), file);
+        assert_eq!(fs::read_to_string(file).expect("it is there"), small.text());
+        let [entry] = &list(root.path()).expect("it is there")[..] else { panic!("one bug") };
+        let Record { count, operations, signature, .. } = &entry.record;
+        assert_eq!((*count, *operations, signature), (4, 3, &large.signature()));
+        assert_eq!(entry.record.last_seen, sighting(4));
+        let others = entry.others().into_iter().map(|file| fs::read_to_string(file));
+        let mut others: Vec<String> = others.map(|text| text.expect("it is there")).collect();
+        let mut expected = [large.text(), other.text()];
+        others.sort();
+        expected.sort();
+        assert_eq!(others, expected);
+    }
+
     #[test]
     fn the_same_bug_is_counted_where_it_was() {
         let root = tempfile::tempdir().expect("there is room");
         let one = finding("  write f 0 4K\n  fsync f\n");
         let mut same = one.clone();
         same.program.paths = vec!["g".to_string()];
-        let file = add::<EngineTarget>(root.path(), &one, &sighting(100), 1).expect("written");
-        assert_eq!(
-            add::<EngineTarget>(root.path(), &same, &sighting(200), 4).expect("written"),
-            file
-        );
+        let file = add_own(root.path(), &one, &sighting(100), 1).expect("written");
+        assert_eq!(add_own(root.path(), &same, &sighting(200), 4).expect("written"), file);
         let listed = list(root.path()).expect("it is there");
         assert_eq!(listed.len(), 1);
         let record = &listed[0].record;
@@ -241,9 +306,9 @@ mod tests {
     #[test]
     fn another_bug_has_another_directory() {
         let root = tempfile::tempdir().expect("there is room");
-        add::<EngineTarget>(root.path(), &finding("  write f 0 4K\n  fsync f\n"), &sighting(1), 1)
+        add_own(root.path(), &finding("  write f 0 4K\n  fsync f\n"), &sighting(1), 1)
             .expect("written");
-        add::<EngineTarget>(root.path(), &finding("  dwrite f 0 4K\n  fsync f\n"), &sighting(2), 1)
+        add_own(root.path(), &finding("  dwrite f 0 4K\n  fsync f\n"), &sighting(2), 1)
             .expect("written");
         let listed = list(root.path()).expect("it is there");
         assert_eq!(listed.len(), 2);
@@ -285,7 +350,7 @@ mod tests {
         let small = shown();
         let large = larger(&small);
         let add = |finding: &Finding| {
-            let file = add::<EngineTarget>(root.path(), finding, &sighting(1), 1).expect("written");
+            let file = add_own(root.path(), finding, &sighting(1), 1).expect("written");
             let [entry] = &list(root.path()).expect("it is there")[..] else { panic!("one bug") };
             let page = entry.report().expect("there is a page");
             assert_eq!(fs::read_to_string(&page).expect("it is there"), told(&file));
@@ -305,11 +370,11 @@ mod tests {
         let root = tempfile::tempdir().expect("there is room");
         let harmless = finding("  write f 0 4K\n  fsync f\n");
         let large = larger(&harmless);
-        let file = add::<EngineTarget>(root.path(), &large, &sighting(1), 1).expect("written");
+        let file = add_own(root.path(), &large, &sighting(1), 1).expect("written");
         let page = file.with_file_name(REPORT);
         assert!(!page.exists(), "nothing is wrong");
         fs::write(&page, "of another program").expect("written");
-        add::<EngineTarget>(root.path(), &harmless, &sighting(2), 1).expect("written");
+        add_own(root.path(), &harmless, &sighting(2), 1).expect("written");
         assert!(!page.exists(), "the page of a program that is gone");
     }
 

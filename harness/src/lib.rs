@@ -41,4 +41,5 @@ pub mod signature;
 pub mod sites;
 pub mod stability;
 pub mod target;
+pub mod triage;
 pub mod verdict;

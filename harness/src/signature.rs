@@ -1,17 +1,20 @@
 //! Signatures: what makes two minimized findings the same bug.
 //!
 //! A stack does not tell bugs of interleavings and power cuts apart, and neither do bytes. A
-//! signature says what is broken, where and how if that is known, by which program, and by which
-//! interruption and loss. Minimizing leads findings of one bug to one program; what else it takes
-//! counts only if it follows from the program, as it does if a search found it.
+//! signature says what is broken, where and how if that is known, by which program, with what that
+//! is not usual, and by which interruption, loss and path. Minimizing leads findings of one bug to
+//! one program; what happens while it runs counts only if it follows from the program, as it does
+//! if a search found it.
 
 use crate::execution::{Executed, Executor};
 use crate::finding::Finding;
-use crate::program::{self, CutSpec, Program, Rest};
+use crate::program::options::{Group, KNOBS, WORKERS};
+use crate::program::{self, CutSpec, Direction, Program, Rest};
 use crate::target::PowerTarget;
 use machine::disk::Op;
-use machine::{Access, DeviceId, Moment, Preemption};
+use machine::{Access, DeviceId, Moment, Preemption, StepKind};
 use oracle::operation::Operation;
+use std::collections::BTreeSet;
 
 /// What a violation takes, beside its program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,9 @@ pub struct Circumstances {
     pub interrupted: Vec<String>,
     /// What was last written to the blocks that the medium lost, sorted.
     pub lost: Vec<String>,
+    /// A digest of the steps that were made, each of a kind counted once, but for locks: the way
+    /// through the code, which two bugs with the same consequence do not share.
+    pub path: Option<String>,
 }
 
 impl Circumstances {
@@ -48,8 +54,26 @@ impl Circumstances {
         };
         let interrupted = of_program.map(step).collect();
         let lost = cut.map_or_else(Vec::new, |cut| lost(executor, cut));
-        Circumstances { interrupted, lost }
+        let start = if program.tasks.is_empty() { Moment(0) } else { executed.setup_end };
+        Circumstances { interrupted, lost, path: Some(path(executor, start, end)) }
     }
+}
+
+/// The path between two moments of the last execution.
+fn path(executor: &Executor<impl PowerTarget>, start: Moment, end: Moment) -> String {
+    let trace = executor.machine().trace();
+    let steps = trace.iter().filter(|step| (start..=end).contains(&step.moment));
+    let sites: BTreeSet<&str> = steps
+        .filter_map(|step| match step.what {
+            StepKind::Event(event) if event.access != Access::Acquire => Some(event.site.name()),
+            _ => None,
+        })
+        .collect();
+    let mut hasher = blake3::Hasher::new();
+    for site in sites {
+        hasher.update(site.as_bytes()).update(b"\n");
+    }
+    hasher.finalize().to_hex()[..8].to_string()
 }
 
 /// What was last written to each block that shows something older at a cut of the last execution,
@@ -85,13 +109,32 @@ impl Finding {
     /// The key that makes two minimized findings the same bug.
     pub fn signature(&self) -> String {
         let mut signature = self.title();
-        let Circumstances { interrupted, lost } = &self.circumstances;
-        for (how, what) in [("interrupted at", interrupted), ("lost", lost)] {
+        let Circumstances { interrupted, lost, path } = &self.circumstances;
+        let unusual = &self.unusual();
+        for (how, what) in [("with", unusual), ("interrupted at", interrupted), ("lost", lost)] {
             if !what.is_empty() {
                 signature += &format!(", {how} {}", what.join(", "));
             }
         }
+        if let Some(path) = path {
+            signature += &format!(", path {path}");
+        }
         signature
+    }
+
+    /// The options that the program needs, and the failures: minimizing leaves no others.
+    fn unusual(&self) -> Vec<String> {
+        let options = KNOBS.iter().filter(|knob| {
+            let is_plain = (knob.get)(&self.program) == knob.default;
+            !is_plain && knob.group != Group::Machine && !WORKERS.contains(&knob.key)
+        });
+        let options =
+            options.map(|knob| format!("{}={}", knob.key, knob.text((knob.get)(&self.program))));
+        let failures = self.program.faults.iter().map(|fault| match fault.direction {
+            Direction::Read => "a failing read".to_string(),
+            Direction::Write => "a failing write".to_string(),
+        });
+        options.chain(failures).collect()
     }
 
     /// What is broken, and by which program: the part of the signature that follows from the text

@@ -117,6 +117,19 @@ impl Wrong {
         Wrong { cause: cause.to_string(), ..self.clone() }.label()
     }
 
+    /// What is wrong, and how: where a rule is broken, but not at which block an image is damaged,
+    /// nor which locks a deadlock is about.
+    pub fn grievance(&self) -> String {
+        match self.kind.as_str() {
+            "invariant" => format!("{} {}", self.label(), self.complaint().unwrap_or_default()),
+            MOUNT_FAILED => {
+                let damage = self.cause.rsplit_once(": ").map_or("", |(_, damage)| damage);
+                format!("{} {damage}", self.key())
+            }
+            _ => self.key(),
+        }
+    }
+
     /// Whether it says more than which guarantee is broken: then another program that shows the
     /// same hardly shows another bug.
     pub fn names_cause(&self) -> bool {

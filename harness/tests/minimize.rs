@@ -3,6 +3,7 @@
 
 use harness::campaign::smallest;
 use harness::finding::Finding;
+use harness::minimize::{Effort, meet};
 use harness::program::{AfterLine, Content, Kind, kind, strict};
 use harness::session::Session;
 use std::rc::Rc;
@@ -60,6 +61,61 @@ fn findings_of_one_bug_end_as_one() {
         }
         let again = smallest(&mut Session::default(), ended[0].clone());
         assert_eq!(again.text(), ended[0].text(), "{defect}: what is smallest stays as it is");
+    }
+}
+
+/// Smallest programs of one bug, between which no change leads that is always for the better.
+const SHOWN_BY_SEVERAL: &[(&str, [&str; 2])] = &[
+    (
+        "clone-hole-not-logged",
+        [
+            "create f\nwrite f 4K 4K\nclone f 0 to f 4K 4K\nfsync f",
+            "create f\nwrite f 0 4K\nwrite f 8K 4K\nclone f 4K to f 0 4K\nfsync f",
+        ],
+    ),
+    (
+        "clone-beyond-eof-gap-not-zeroed",
+        [
+            "create f\nwrite f 4K 2K\nmmap m f 4K 4K\nstore m 0 4K\nclone f 0 to f 8K 4K",
+            "create f\nwrite f 4K 2K\nmmap m f 0 8K\nstore m 4K 4K\nclone f 0 to f 8K 4K",
+        ],
+    ),
+];
+
+/// Two bugs that show the same, each by its smallest program.
+const SHOWN_ALIKE: &[[(&str, &str); 2]] = &[
+    [
+        ("remap-dst-pagecache-stale", "create f\nwrite f 4K 4K\nclone f 0 to f 4K 4K"),
+        ("zero-range-partial-stale", "create f\nwrite f 0 4K\npunch f 0 2K"),
+    ],
+    [
+        ("dedupe-eof-tail-unaligned", "create f\nwrite f 0 6K fill=0xaa\ndedupe f 4K to f 0 2K"),
+        (
+            "post-eof-not-zeroed",
+            "create f\nwrite f 0 2K\nmmap m f 0 4K\nstore m 0 4K\ntruncate f 4K",
+        ),
+    ],
+];
+
+fn are_one(one: &Finding, other: &Finding) -> bool {
+    assert_eq!(one.wrong.key(), other.wrong.key());
+    meet(&mut Session::default(), one, other, Effort::default(), &mut |_| {})
+}
+
+#[test]
+fn what_a_chain_leads_to_is_one_bug() {
+    for (defect, programs) in SHOWN_BY_SEVERAL {
+        let [one, same] = programs.map(|setup| finding(defect, setup));
+        assert!(are_one(&one, &one) && are_one(&one, &same) && are_one(&same, &one), "{defect}");
+    }
+}
+
+#[test]
+fn what_no_chain_leads_to_is_another_bug() {
+    for pair in SHOWN_ALIKE {
+        let defects = format!("{}\ndefect {}", pair[0].0, pair[1].0);
+        let [one, other] = pair.map(|(_, setup)| finding(&defects, setup));
+        assert!(!are_one(&one, &other) && !are_one(&other, &one), "{defects}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! `powerfail defects`: is each historical defect found, from an empty corpus?
 
 mod agreement;
+mod pairs;
 
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Options};
@@ -8,12 +9,15 @@ use crate::clock::Stopwatch;
 use crate::finding::Finding;
 use crate::jobs;
 use crate::known;
+use crate::minimize::Effort;
 use crate::program::{Comment, Place};
 use crate::session::Session;
+use crate::triage::Known;
 use agreement::Agreement;
 use clap::{Args, value_parser};
 use comfy_table::Table;
 use engine::defects::{Defect, Family};
+use pairs::Pairs;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -48,6 +52,9 @@ pub struct Arguments {
     /// Compare the minimized findings with the smallest programs that are known.
     #[arg(long)]
     minimize: bool,
+    /// And see how often findings of two defects, both switched on, are taken for one bug.
+    #[arg(long, requires = "minimize", conflicts_with = "markdown")]
+    pairs: bool,
     /// Print the table of docs/defects.md.
     #[arg(long)]
     markdown: bool,
@@ -76,10 +83,14 @@ struct Row {
 struct Minimized {
     key: String,
     signature: String,
+    /// The signature of the finding that it is taken for, of those that earlier seeds led to.
+    bug: String,
     switches: usize,
     minimal_tasks: Option<usize>,
     minimal_operations: Option<usize>,
     minimize_seconds: f64,
+    #[serde(skip)]
+    finding: Option<Finding>,
 }
 
 impl Minimized {
@@ -110,7 +121,9 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
         bar.inc(1);
         row
     });
-    let rows = rows.into_iter().flatten().collect::<Result<Vec<Row>, Failure>>()?;
+    let mut rows = rows.into_iter().flatten().collect::<Result<Vec<Row>, Failure>>()?;
+    bar.set_message("which of them are one bug");
+    triage(&mut rows, jobs, &stop);
     bar.finish_and_clear();
     match (json, arguments.markdown) {
         (true, _) => print_json(&rows),
@@ -119,6 +132,9 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     }
     if arguments.minimize && !json {
         say(Agreement::of(&rows).to_string().trim_end());
+    }
+    if arguments.pairs && !json {
+        say(Pairs::of(&rows, jobs, &stop).to_string().trim_end());
     }
     let all = rows.iter().all(|row| row.found);
     Ok(if all { Exit::Expected } else { Exit::Violation })
@@ -203,10 +219,35 @@ fn minimized(defect: Defect, finding: &mut Finding) -> Minimized {
     Minimized {
         key: finding.wrong.key(),
         signature: finding.signature(),
+        bug: finding.signature(),
+        finding: Some(finding.clone()),
         switches: finding.switches(),
         minimal_tasks: known.map(|size| size.tasks),
         minimal_operations: known.map(|size| size.operations),
         minimize_seconds: clock.seconds(),
+    }
+}
+
+/// Says of each finding which bug it is, of those of the same defect, as one folder of findings
+/// would.
+fn triage(rows: &mut [Row], jobs: usize, stop: &AtomicBool) {
+    let of_defects: Vec<&[Row]> = rows.chunk_by(|one, next| one.name == next.name).collect();
+    let bugs = jobs::in_order(&of_defects, jobs, stop, &|_, rows| {
+        let (known, mut session) = (Known::default(), Session::default());
+        let mut place = |row: &Row| {
+            let finding = row.minimized.as_ref()?.finding.as_ref()?;
+            Some(known.place(&mut session, finding, Effort::default()).signature)
+        };
+        rows.iter().map(&mut place).collect::<Vec<_>>()
+    });
+    let counts = of_defects.iter().map(|rows| rows.len());
+    let bugs = bugs.into_iter().zip(counts);
+    let bugs: Vec<_> =
+        bugs.flat_map(|(bugs, count)| bugs.unwrap_or_else(|| vec![None; count])).collect();
+    for (row, bug) in rows.iter_mut().zip(bugs) {
+        if let (Some(minimized), Some(bug)) = (&mut row.minimized, bug) {
+            minimized.bug = bug;
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Arguments {
 struct Row<'a> {
     file: PathBuf,
     report: Option<PathBuf>,
+    also: Vec<PathBuf>,
     #[serde(flatten)]
     record: &'a Record,
 }
@@ -41,7 +42,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
 }
 
 fn row(entry: &Entry) -> Row<'_> {
-    Row { file: entry.folder.join(PROGRAM), report: entry.report(), record: &entry.record }
+    let (file, report, also) = (entry.folder.join(PROGRAM), entry.report(), entry.others());
+    Row { file, report, also, record: &entry.record }
 }
 
 fn print_text(entries: &[Entry]) {
@@ -54,8 +56,13 @@ fn print_text(entries: &[Entry]) {
     for entry @ Entry { folder, record } in entries {
         let name = folder.file_name().map_or_else(String::new, |it| it.display().to_string());
         let story = entry.report().map_or_else(String::new, |page| format!("\n{}", page.display()));
+        let others = match entry.others().len() {
+            0 => String::new(),
+            1 => "\nand by another program, in also".to_string(),
+            count => format!("\nand by {count} other programs, in also"),
+        };
         table.add_row([
-            format!("{name}\n{}{story}", record.message),
+            format!("{name}\n{}{others}{story}", record.message),
             record.count.to_string(),
             when(&record.first_seen),
             when(&record.last_seen),

@@ -15,6 +15,7 @@ use crate::minimize::{Effort, minimize};
 use crate::program::Program;
 use crate::session::Session;
 use crate::target::engine::EngineTarget;
+use crate::triage::Known;
 use machine::disk::{Limits, TornPolicy};
 use std::cell::RefCell;
 use std::io;
@@ -134,9 +135,12 @@ impl PowerCut {
         let first = told(finding.write(&folder), &folder);
         let small = minimize(&mut self.session, &finding, EFFORT, &mut |_| {}).finding;
         let seen = Sighting { seed: None, program: None, unix_seconds: unix_seconds() };
+        let known = Known::of_folder::<EngineTarget>(&folder);
+        let signature = known.place(&mut self.session, &small, EFFORT).signature;
         // Said before the page is made, which takes time that libFuzzer may not give.
-        eprintln!("{}DEDUP_TOKEN: {}", small.text(), small.signature());
-        let second = told(findings::add::<EngineTarget>(&folder, &small, &seen, 1), &folder);
+        eprintln!("{}DEDUP_TOKEN: {signature}", small.text());
+        let added = findings::add::<EngineTarget>(&folder, &signature, &small, &seen, 1);
+        let second = told(added, &folder);
         if let (Some(first), Some(_)) = (first, &second) {
             // The larger file has no more to say.
             drop(std::fs::remove_file(first));

@@ -8,8 +8,8 @@
 
 use super::changes::{
     MIDDLE, in_less_space, in_plainer_order, waiting, with_fewer_and_others, with_fewer_operations,
-    with_fewer_tasks, with_other_kinds, with_plainer_arguments, with_plainer_options,
-    with_tasks_for_async,
+    with_fewer_tasks, with_mappings_elsewhere, with_other_kinds, with_plainer_arguments,
+    with_plainer_options, with_tasks_for_async,
 };
 use super::simpler::{extras, rank};
 use super::{SMALL_OPERATIONS_MAX, Search, Thoroughness};
@@ -33,6 +33,7 @@ impl<T: PowerTarget> Search<'_, T> {
                 with_tasks_for_async,
                 with_plainer_options,
                 in_less_space,
+                with_mappings_elsewhere,
                 with_other_kinds,
                 in_plainer_order,
                 with_plainer_arguments,

@@ -9,10 +9,29 @@ use super::simpler::{in_file, mapped, simpler_fields};
 use crate::program::options::{Group, KNOBS, WORKERS};
 use crate::program::syntax::{Arg, Fields, Kind, build, split};
 use crate::program::{FaultSpec, MountKnobs, Program, Slot, Task};
-use oracle::operation::{BLOCK_BYTES, Operation, PathId};
+use oracle::operation::{BLOCK_BYTES, Operation, PathId, Sync};
 
 /// Where in a block a range may end that ends in its middle.
 pub(super) const MIDDLE: u64 = BLOCK_BYTES / 2;
+
+/// Everything that is one change.
+pub(super) fn one_change(program: &Program) -> Vec<Program> {
+    let changes = [
+        with_fewer_operations,
+        with_fewer_tasks,
+        with_tasks_for_async,
+        with_setup_divided,
+        with_plainer_options,
+        in_less_space,
+        in_more_space,
+        with_mappings_elsewhere,
+        with_other_kinds,
+        with_durability_divided,
+        in_plainer_order,
+        with_plainer_arguments,
+    ];
+    changes.into_iter().flat_map(|changed| changed(program)).collect()
+}
 
 /// Without one operation, whose work another may take over with another length.
 pub(super) fn with_fewer_operations(program: &Program) -> Vec<Program> {
@@ -91,6 +110,21 @@ pub(super) fn with_fewer_tasks(program: &Program) -> Vec<Program> {
         }
         changed.extend([candidate, moved_to_setup(program, task)]);
     }
+    changed
+}
+
+/// With the last operation of the setup in a task: a new one, or one that is there.
+pub(super) fn with_setup_divided(program: &Program) -> Vec<Program> {
+    let mut less = program.clone();
+    let Some(last) = less.setup.pop() else { return Vec::new() };
+    let mut changed = Vec::new();
+    for task in 0..program.tasks.len() {
+        let mut candidate = less.clone();
+        candidate.tasks[task].ops.insert(0, last.clone());
+        changed.push(candidate);
+    }
+    less.tasks.push(Task { name: String::new(), ops: vec![last] });
+    changed.push(less);
     changed
 }
 
@@ -255,6 +289,76 @@ pub(super) fn in_less_space(program: &Program) -> Vec<Program> {
     changed.extend([0, MIDDLE, BLOCK_BYTES].map(|other| with_places(program, all(other))));
     changed.extend((1..last.div_ceil(BLOCK_BYTES)).map(|block| with_swapped(program, block)));
     changed.push(with_first_nodes(program));
+    changed
+}
+
+/// With one block more in all files.
+fn in_more_space(program: &Program) -> Vec<Program> {
+    let last = ends(program).last().copied().unwrap_or(0);
+    let blocks = 0..last.div_ceil(BLOCK_BYTES);
+    let with_one_more = |block: u64| {
+        with_places(program, |_, place| match place {
+            _ if place >= block * BLOCK_BYTES => place + BLOCK_BYTES,
+            _ => place,
+        })
+    };
+    blocks.map(with_one_more).collect()
+}
+
+/// With a mapping of another part of its file, whose memory is used where it shows the same part.
+pub(super) fn with_mappings_elsewhere(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    let blocks = ends(program).last().map_or(0, |last| last.div_ceil(BLOCK_BYTES));
+    for slot in slots(program) {
+        let Some((Kind::Mmap, mapping)) = at(program, slot) else { continue };
+        let starts = (0..blocks).map(|block| block * BLOCK_BYTES);
+        let places =
+            starts.flat_map(|start| (1..=blocks).map(move |count| (start, count * BLOCK_BYTES)));
+        for (offset, len) in places {
+            let other = build(Kind::Mmap, &Fields { offset, len, ..mapping });
+            let mut candidate = with(program, slot, other);
+            let moved = |place: u64| (mapping.offset + place).saturating_sub(offset);
+            for user in slots(program) {
+                let Some((kind, fields)) = at(program, user) else { continue };
+                let uses = kind != Kind::Mmap && kind.shape().has(Arg::Map);
+                if !uses || fields.map != mapping.map {
+                    continue;
+                }
+                let fields = match kind.shape().has(Arg::Path) {
+                    true => Fields { other: moved(fields.other), ..fields },
+                    false => Fields { offset: moved(fields.offset), ..fields },
+                };
+                candidate = with(&candidate, user, build(kind, &fields));
+            }
+            changed.push(candidate);
+        }
+    }
+    changed
+}
+
+/// With a write that is not durable when it returns, and an fsync that makes it so; the write may
+/// be in the setup.
+fn with_durability_divided(program: &Program) -> Vec<Program> {
+    let mut changed = Vec::new();
+    for slot in slots(program) {
+        let Some((kind, fields)) = at(program, slot) else { continue };
+        if fields.sync == Sync::None {
+            continue;
+        }
+        let write = build(kind, &Fields { sync: Sync::None, ..fields });
+        let fsync = build(Kind::Fsync, &fields);
+        let mut alone = program.clone();
+        if let Some(place) = alone.operation_mut(slot) {
+            *place = fsync;
+        }
+        let mut both = alone.clone();
+        both.insert_operation(slot, write.clone());
+        changed.push(both);
+        if let Slot::Task { .. } = slot {
+            alone.setup.push(write);
+            changed.push(alone);
+        }
+    }
     changed
 }
 

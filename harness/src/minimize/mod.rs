@@ -3,7 +3,7 @@
 //! Delta debugging on the structure: first the program (`operations`: tasks, operations, names,
 //! knobs, kinds and arguments), then what makes findings of one bug end alike (`canonical`, by
 //! `changes`), then the schedule and what the medium lost (`moments`). What is simpler than what is
-//! fixed in tables (`simpler`).
+//! fixed in tables (`simpler`). And whether two findings that were minimized are one bug (`meeting`).
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
 //! is deterministic in the finding; and the result never has more operations. It must never know
@@ -13,6 +13,7 @@
 
 mod canonical;
 mod changes;
+mod meeting;
 mod moments;
 mod operations;
 mod simpler;
@@ -28,6 +29,8 @@ use machine::disk::{Limits, TornPolicy};
 use rustc_hash::FxHashSet;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
+
+pub use meeting::meet;
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +99,8 @@ pub fn minimize(
     effort: Effort,
     progress: &mut dyn FnMut(u32),
 ) -> Minimized {
-    let (key, best) = (finding.wrong.key(), finding.clone());
-    session.look_for(Some(&key));
-    let (taken, tried) = (Vec::new(), FxHashSet::default());
-    let (executions, executions_max) = (0, effort.executions);
-    let mut search =
-        Search { session, effort, key, best, taken, tried, executions, executions_max, progress };
+    session.look_for(Some(&finding.wrong.key()));
+    let mut search = Search::new(session, finding, effort, progress);
     // Its own schedule once more, for the choices of each operation.
     search.try_schedule(&finding.program);
     search.shrink_program(Thoroughness::Random);
@@ -140,7 +139,19 @@ enum Thoroughness {
     Explored,
 }
 
-impl<T: PowerTarget> Search<'_, T> {
+impl<'a, T: PowerTarget> Search<'a, T> {
+    fn new(
+        session: &'a mut Session<T>,
+        finding: &Finding,
+        effort: Effort,
+        progress: &'a mut dyn FnMut(u32),
+    ) -> Self {
+        let (key, best) = (finding.wrong.key(), finding.clone());
+        let (taken, tried) = (Vec::new(), FxHashSet::default());
+        let (executions, executions_max) = (0, effort.executions);
+        Search { session, effort, key, best, taken, tried, executions, executions_max, progress }
+    }
+
     fn spent(&self) -> bool {
         self.executions >= self.executions_max
     }
