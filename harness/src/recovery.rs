@@ -306,35 +306,33 @@ impl<T: PowerTarget> Session<T> {
         let first = self.program.setup.len() + self.program.task_operation_count();
         for (index, line) in self.program.after.iter().enumerate() {
             let id = OpId((first + index) as u16 + 1);
-            if let Err(what) = self.after_line(task, id, line) {
-                let message = format!("line {} of `after`: {what}", index + 1);
-                let cause = format!("line {}", index + 1);
-                return Err(Wrong::recovered(
-                    verdict::AFTER_FAILED,
-                    guarantee::AFTER,
-                    &cause,
-                    message,
-                ));
+            if let Err(Unmet { how, message }) = self.after_line(task, id, line) {
+                let message = format!("line {} of `after`: {message}", index + 1);
+                let kind = verdict::AFTER_FAILED;
+                return Err(Wrong::recovered(kind, guarantee::AFTER, &how, message));
             }
         }
         Ok(())
     }
 
-    fn after_line(&self, task: &Task, id: OpId, line: &AfterLine) -> Result<(), String> {
+    fn after_line(&self, task: &Task, id: OpId, line: &AfterLine) -> Result<(), Unmet> {
         let name = |path: &PathId| self.program.path_name(*path);
+        let unmet = |how: &str, message: String| Err(Unmet { how: how.to_string(), message });
+        let missing = |path: &PathId| unmet("no file", format!("{} is not there", name(path)));
         let result = self.result.borrow();
         match line {
-            AfterLine::Exists(path) if result.seen.file(*path).is_none() => {
-                Err(format!("{} is not there", name(path)))
-            }
+            AfterLine::Exists(path) if result.seen.file(*path).is_none() => missing(path),
             AfterLine::Absent(path) if result.seen.file(*path).is_some() => {
-                Err(format!("{} is there", name(path)))
+                unmet("a file", format!("{} is there", name(path)))
             }
             AfterLine::Exists(_) | AfterLine::Absent(_) => Ok(()),
             AfterLine::Size { path, size } => match result.seen.file(*path) {
                 Some(file) if file.size == *size => Ok(()),
-                Some(file) => Err(format!("{} has size {}, not {size}", name(path), file.size)),
-                None => Err(format!("{} is not there", name(path))),
+                Some(file) => {
+                    let message = format!("{} has size {}, not {size}", name(path), file.size);
+                    unmet("another size", message)
+                }
+                None => missing(path),
             },
             AfterLine::Content { path, span, holds } => {
                 let mut expected = vec![0; span.len as usize];
@@ -350,16 +348,29 @@ impl<T: PowerTarget> Session<T> {
                 let read = Operation::Read { path: *path, span: *span };
                 match perform(&self.target, task, &self.program, id, &read) {
                     Performed::Done(Ok(Value::Bytes(found))) if found == expected => Ok(()),
-                    Performed::Done(Ok(_)) => Err(format!("{} holds other bytes", name(path))),
-                    other => Err(format!("failed to read: {}", refusal(other))),
+                    Performed::Done(Ok(Value::Bytes(found))) if found.len() < expected.len() => {
+                        unmet("fewer bytes", format!("{} ends before", name(path)))
+                    }
+                    Performed::Done(Ok(_)) => {
+                        unmet("other bytes", format!("{} holds other bytes", name(path)))
+                    }
+                    other => {
+                        let how = refusal(other);
+                        unmet(&how, format!("failed to read: {how}"))
+                    }
                 }
             }
             AfterLine::Operation(operation) => {
                 drop(result);
                 match perform(&self.target, task, &self.program, id, operation) {
                     Performed::Done(Ok(_)) | Performed::Submitted => Ok(()),
-                    Performed::Done(Err(errno)) => Err(format!("the operation fails: {errno:?}")),
-                    other => Err(refusal(other)),
+                    Performed::Done(Err(errno)) => {
+                        unmet(&format!("{errno:?}"), format!("the operation fails: {errno:?}"))
+                    }
+                    other => {
+                        let how = refusal(other);
+                        unmet(&how, how.clone())
+                    }
                 }
             }
         }
@@ -381,6 +392,14 @@ impl<T: PowerTarget> Session<T> {
             _ => Ok(()),
         }
     }
+}
+
+/// A demand of a program that does not hold.
+struct Unmet {
+    /// In what way, which minimizing keeps.
+    how: String,
+    /// In a sentence.
+    message: String,
 }
 
 /// Why a line of `after` has no result.
