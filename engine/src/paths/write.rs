@@ -217,7 +217,7 @@ impl Fs {
         let is_hole = inode.extents.borrow().at(index).is_none();
         if let Some(handle) = handle.as_ref().filter(|_| is_hole && !page.is_reserved()) {
             // FAULT.5, nodelalloc: never Written before the data are there.
-            self.allocate_unwritten(task, handle, inode, index, reserve.as_ref())?;
+            self.allocate_unwritten(task, handle, inode, page, reserve.as_ref())?;
             in_place = true;
         }
         if !page.is_reserved() {
@@ -300,16 +300,17 @@ impl Fs {
         task: &Task,
         handle: &Handle,
         inode: &Inode,
-        index: u64,
+        page: &Page,
         reserve: Option<&Reserve>,
     ) -> Result<()> {
+        let index = page.index();
         self.store().reserve_changes(handle, 4)?;
         let hint = self.hint_for(inode, index);
         let run = self.store().allocate_data(task, handle, 1, hint, reserve)?;
         let blocks = Blocks::one(index);
         let kind = ExtentKind::Unwritten;
         let inserted = self.insert_extent(task, handle, inode, blocks, run.block, kind);
-        self.expose_new(inode, index, run.block);
+        self.expose_new(inode, page, run.block);
         inserted.and_then(|()| self.write_item(task, handle, inode)).inspect_err(|_| self.abort())
     }
 
