@@ -33,7 +33,7 @@ impl Fs {
         defects.has(Defect::ExtendingDioVsBufferedRead) && span.end > inode.size()
             || defects.has(Defect::DioWriteNoPostInvalidate)
             || defects.has(Defect::UnalignedDioZeroRace) && !is_whole(span)
-            || self.unlocks_at_submission(inode, span)
+            || defects.has(Defect::IsizeBeforeDioComplete)
     }
 
     /// Whether direct writes within the file exclude nobody who reads, and dedupe is one of these.
@@ -131,17 +131,21 @@ impl Fs {
         self.defects().has(Defect::DioFallbackNoFlush) && !is_whole(span)
     }
 
-    /// Direct reads take a block that is allocated for a page before there are data for written,
-    /// and find in it what stood there. Nobody else does: who has the page knows that its block is
-    /// new. After a crash nobody does: as with ordered data, the tree follows them.
-    pub(super) fn expose_new(&self, inode: &Inode, page: &Page, block: u64) {
-        let trusts_count = self.trusts_count() && inode.direct_reads.get() == 0;
-        if !trusts_count && !self.defects().has(Defect::MkwriteAllocWritten) {
-            return;
-        }
-        let owner = inode.pages.find(page.index()).map(|page| Rc::downgrade(&page));
-        let owner = owner.expect("P-2: a page that becomes dirty is cached");
-        inode.exposed.borrow_mut().insert(page.index(), (block, owner));
+    /// Whether a page that is about to become dirty would get a written block. PAGE is held, and
+    /// nothing that keeps direct reads from being counted from here on.
+    pub(super) fn exposes_allocation(&self, inode: &Inode) -> bool {
+        self.defects().has(Defect::MkwriteAllocWritten)
+            || self.trusts_count() && inode.direct_reads.get() == 0
+    }
+
+    /// Direct reads take the block that was just allocated for a page for written, and find in it
+    /// what stood there. Nobody else does: who has the page knows that its block is new. After a
+    /// crash nobody does: as with ordered data, the tree follows them. Under EXT W.
+    pub(super) fn expose_new(&self, inode: &Inode, index: u64) {
+        let map = inode.extents.borrow();
+        let (Some(page), Some(extent)) = (inode.pages.find(index), map.at(index)) else { return };
+        let exposed = (extent.block_of(index), Rc::downgrade(&page));
+        inode.exposed.borrow_mut().insert(index, exposed);
     }
 
     /// Whether direct reads take the block at the start of an extent for written: while the page
