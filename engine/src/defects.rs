@@ -235,13 +235,14 @@ defects! {
     }
     PunchDelallocNeighbourStale {
         name: "punch-delalloc-neighbour-stale", family: PunchFault,
-        change: "Punching takes the delayed allocation behind the range for done.",
+        change: "Punching whole blocks takes the delayed allocation of the block behind its range \
+            for done.",
         breaks: "The page there is never written; its data are lost.",
         source: "Linux 1c6c6a28e3cb.",
     }
     PunchVsWritebackRace {
         name: "punch-vs-writeback-race", family: PunchFault,
-        change: "Eviction passes over pages under writeback, and punching waits for none.",
+        change: "Punching and zeroing pass over pages under writeback, and wait for none.",
         breaks: "Writeback goes on into blocks that were freed, or brings back what was punched.",
         source: "Linux 011278485ecc.",
     }
@@ -265,7 +266,7 @@ defects! {
     }
     DedupeDstMmapUnlocked {
         name: "dedupe-dst-mmap-unlocked", family: Remap,
-        change: "Clone and dedupe take no mapping lock at all.",
+        change: "Clone and dedupe take no mapping lock, but to fill pages, as reads do.",
         breaks: "What is stored meanwhile is lost, or shared without having been compared.",
         source: "Linux 8c99516a8cdd.",
     }
@@ -332,7 +333,7 @@ defects! {
     }
     WritebackAllocWritten {
         name: "writeback-alloc-written", family: DirectIo,
-        change: "Readers take the blocks that writeback has allocated for written.",
+        change: "Direct reads take the blocks that writeback has allocated for written.",
         breaks: "A direct read shows what stood in them before the data come.",
         source: "Thread 003; Linux 244adf6426ee, a5949d3faedf.",
     }
@@ -436,20 +437,23 @@ defects! {
     }
     DedupeSrcIolockShared {
         name: "dedupe-src-iolock-shared", family: Remap,
-        change: "Dedupe locks the source as reads do, its mapping side not; direct writes within \
-            files exclude reads no more.",
+        change: "Dedupe locks the source as reads do, and its mapping side until both were \
+            compared; direct writes within files exclude reads no more.",
         breaks: "The source is overwritten after the comparison, and the target shares that.",
         source: "Linux 5d888b481e6a; thread 002, litmus L3.4.",
     }
     DedupeDioWaitMissing {
         name: "dedupe-dio-wait-missing", family: Remap,
-        change: "Direct writes give their locks back when submitted, and dedupe waits for none.",
+        change: "Direct writes within files give their locks back when submitted, and clone and \
+            dedupe wait for none.",
         breaks: "What was compared is replaced before it is shared.",
         source: "Thread 002: d of the list; litmus L3.4.",
     }
     DedupeNoMappingRecheck {
         name: "dedupe-no-mapping-recheck", family: Remap,
-        change: "As dedupe-src-iolock-shared; pages are compared that have left the cache.",
+        change: "Dedupe locks the source as reads do, finds its pages before it locks the mapping \
+            side, and compares those that have left the cache since; direct writes within files \
+            exclude reads no more.",
         breaks: "The comparison is of what was overwritten.",
         source: "Thread 002, litmus L3.2.",
     }

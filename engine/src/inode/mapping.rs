@@ -193,7 +193,8 @@ impl Fs {
         debug_assert!(inode.ext.is_locked(), "X-2: under EXT W");
         let mut map = inode.extents.borrow_mut();
         let pending = map.remove(ordered.blocks);
-        assert!(pending.len() == 1 && pending[0].state.is_pending(), "the pair was published");
+        let is_pair = pending.len() == 1 && pending[0].state.is_pending();
+        assert!(is_pair || self.drops_in_flight(), "the pair was published");
         if ordered.has_failed() {
             ordered.replaced.take().into_iter().for_each(|extent| map.insert(extent));
         } else {
@@ -266,6 +267,7 @@ impl Fs {
     ) -> Result<u64> {
         self.drop_leftovers(task, handle, inode)?;
         let dropped = self.drop_items(task, handle, inode.ino, blocks, true)?;
+        self.pass_over_in_flight(inode, blocks);
         inode.extents.borrow_mut().remove(blocks);
         inode.log.note_range(TransactionId(handle.generation()), blocks);
         Ok(dropped)

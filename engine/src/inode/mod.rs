@@ -27,10 +27,10 @@ use log_state::LogState;
 use machine::cell::{Cell, RefCell};
 use machine::{Machine, Mutex, RangeLock, RwLock, Tally, WaitQueue};
 use ordered::OrderedTable;
-use pages::PageCache;
+use pages::{Page, PageCache};
 use span::{Blocks, Span};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// An inode in memory.
 pub struct Inode {
@@ -81,9 +81,9 @@ pub struct Inode {
     pub(crate) dio_sem: RwLock,
     /// Historical: the extent that writeback saw last, where some defect keeps it.
     pub(crate) last_mapping: RefCell<Option<Extent>>,
-    /// Historical: blocks of the file that readers take for written before they are, and the blocks
-    /// of the device, where some defect exposes them. Under EXT.
-    pub(crate) exposed: RefCell<BTreeMap<u64, u64>>,
+    /// Historical: blocks that direct reads take for written before they are, by block of the file:
+    /// on the device, and the page that is to be written there. Under EXT.
+    pub(crate) exposed: RefCell<BTreeMap<u64, (u64, Weak<Page>)>>,
 }
 
 impl Inode {

@@ -10,7 +10,7 @@
 mod mapped;
 
 use super::memory::Source;
-use super::read::{Readable, read_error, read_request};
+use super::read::{Readable, Reader, read_error, read_request};
 use super::write::write_span;
 use super::writeback::{Room, in_place_plan};
 use crate::classes::{IOCB, kind};
@@ -275,7 +275,7 @@ impl Fs {
     ) -> Result<()> {
         let mut rest = blocks;
         while !rest.is_empty() {
-            match self.map_for_read(task, inode, rest) {
+            match self.map_for_read(task, inode, rest, Reader::Direct) {
                 Ok(None) => rest.start += 1, // Hole, Delalloc and Unwritten read as zeros
                 Ok(Some((found, readable))) => {
                     let first = (found.start - blocks.start) as usize;
@@ -364,7 +364,7 @@ impl Fs {
         let contents = self.contents_for(task, inode, span, source)?; // DWRITE.8: bounce
         // DWRITE.7 to DWRITE.9
         self.submit_pieces(task, &iocb, blocks, &contents, reserve.as_ref())?;
-        if !self.unlocks_at_submission() {
+        if !self.unlocks_at_submission(inode, span) {
             let tokens = [Some(rl), ml].into_iter().flatten();
             let tokens = tokens.map(|guard| guard.into_token(Server::Worker("cw")));
             iocb.tokens.borrow_mut().extend(tokens); // DWRITE.9

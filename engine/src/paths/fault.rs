@@ -64,7 +64,8 @@ impl Fs {
         }
         self.read_ahead_from(task, inode, index)?;
         let entry = self.entry_to_upgrade(mapping, index, writes);
-        let _ml = self.lock_fault(task, inode, index, writes, entry.is_some())?; // FAULT.3
+        let is_upgrade = entry.is_some();
+        let _ml = self.lock_fault(task, inode, index, writes, is_upgrade)?; // FAULT.3
         if writes && !inode.layouts.is_empty() {
             return Ok(()); // W-6: looked at again under ML R; the processor tries again
         }
@@ -73,7 +74,10 @@ impl Fs {
         }
         let page = entry.unwrap_or_else(|| self.add_page(inode, index)); // FAULT.3: find or add
         let _locked = page.lock().lock(task)?; // FAULT.4
-        if !page.is_attached() && !self.defects().has(Defect::MkwriteSkipsMappingRecheck) {
+        if !page.is_attached() {
+            if is_upgrade && self.defects().has(Defect::MkwriteSkipsMappingRecheck) {
+                return self.install(task, mapping, &page, writes);
+            }
             return Ok(()); // FAULT.4: evicted meanwhile; the processor tries again
         }
         self.fill_locked(task, inode, &page)?;
@@ -195,16 +199,17 @@ impl Fs {
         page: &Rc<Page>,
         writes: bool,
     ) -> Result<()> {
-        let is_historical = self.defects().has(Defect::FaultAroundUnlocked);
-        debug_assert!(page.lock().is_locked() || is_historical, "P-5: entries appear under PAGE");
+        let is_unlocked = self.defects().has(Defect::FaultAroundUnlocked);
+        debug_assert!(page.lock().is_locked() || is_unlocked, "P-5: entries appear under PAGE");
+        let skips = self.defects().has(Defect::MkwriteSkipsMappingRecheck) && !page.is_attached();
         let _pte = self.mm().pte.lock(task)?;
         task.site(
             &INSTALL,
             Object::new(kind::PAGE, mapping.inode.ino.0, page.index()),
             Access::Write,
         )?;
-        if is_historical && !writes {
-            mapping.insert(page, false);
+        if is_unlocked && !writes || skips {
+            mapping.insert(page, writes);
         } else {
             mapping.install(page, writes); // P-4
         }

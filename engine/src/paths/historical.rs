@@ -4,20 +4,24 @@
 //! Promises: without defects every function here says what the clean protocol does. It must never
 //! be needed to understand that.
 
+use super::arguments::RemapPlan;
 use super::direct::Iocb;
-use super::read::{Digests, Readable};
+use super::read::{Digests, Readable, Reader};
+use super::remap::Sides;
 use super::write::floor;
 use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::Result;
 use crate::fs::Fs;
 use crate::inode::Inode;
-use crate::inode::extents::{Extent, ExtentState};
-use crate::inode::ordered::OrderedExtent;
+use crate::inode::extents::{Extent, ExtentMap, ExtentState, Piece};
+use crate::inode::ordered::{OrderedExtent, OrderedKind};
+use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
 use crate::types::{BLOCK_BYTES, Run};
-use machine::{Access, Block, Guard, Mode, Object, Site, Task};
-use std::rc::Rc;
+use machine::{Access, Block, Guard, Mode, Object, Range, Site, Task};
+use smallvec::SmallVec;
+use std::rc::{Rc, Weak};
 
 static COUNT: Site = Site::new("dread.count");
 static END: Site = Site::new("writeback.check-size");
@@ -29,7 +33,7 @@ impl Fs {
         defects.has(Defect::ExtendingDioVsBufferedRead) && span.end > inode.size()
             || defects.has(Defect::DioWriteNoPostInvalidate)
             || defects.has(Defect::UnalignedDioZeroRace) && !is_whole(span)
-            || self.unlocks_at_submission()
+            || defects.has(Defect::IsizeBeforeDioComplete)
     }
 
     /// Whether direct writes within the file exclude nobody who reads, and dedupe is one of these.
@@ -39,8 +43,8 @@ impl Fs {
     }
 
     /// Whether a direct write gives its locks back when it is submitted, not when it is complete.
-    pub(super) fn unlocks_at_submission(&self) -> bool {
-        self.defects().has(Defect::DedupeDioWaitMissing)
+    pub(super) fn unlocks_at_submission(&self, inode: &Inode, span: Span) -> bool {
+        self.defects().has(Defect::DedupeDioWaitMissing) && span.end <= inode.size()
             || self.defects().has(Defect::IsizeBeforeDioComplete)
     }
 
@@ -54,7 +58,8 @@ impl Fs {
     pub(super) fn lock_direct(&self, task: &Task, inode: &Rc<Inode>, span: Span) -> Result<Guard> {
         let is_unaligned = !is_whole(span) && self.defects().has(Defect::UnalignedDioZeroRace);
         if span.end <= inode.size() && (is_unaligned || self.shares_overwrites()) {
-            return Ok(inode.rl.lock(task, span.lock_range(), Mode::Read)?);
+            let lock = || Ok(inode.rl.lock(task, span.lock_range(), Mode::Read)?);
+            return self.lock_unheld(task, inode, lock); // W-6
         }
         self.lock_write(task, inode, span)
     }
@@ -126,21 +131,32 @@ impl Fs {
         self.defects().has(Defect::DioFallbackNoFlush) && !is_whole(span)
     }
 
-    /// Readers take a block that is allocated before there are data for written, and find in it
-    /// what stood there. After a crash nobody does: as with ordered data, the tree follows them.
-    pub(super) fn expose_new(&self, inode: &Inode, index: u64, block: u64) {
-        let trusts_count = self.trusts_count() && inode.direct_reads.get() == 0;
-        if trusts_count || self.defects().has(Defect::MkwriteAllocWritten) {
-            inode.exposed.borrow_mut().insert(index, block);
-        }
+    /// Whether a page that is about to become dirty would get a written block. PAGE is held, and
+    /// nothing that keeps direct reads from being counted from here on.
+    pub(super) fn exposes_allocation(&self, inode: &Inode) -> bool {
+        self.defects().has(Defect::MkwriteAllocWritten)
+            || self.trusts_count() && inode.direct_reads.get() == 0
     }
 
-    /// Whether readers take the block at the start of an extent for written: while its data are on
-    /// their way.
+    /// Direct reads take the block that was just allocated for a page for written, and find in it
+    /// what stood there. Nobody else does: who has the page knows that its block is new. After a
+    /// crash nobody does: as with ordered data, the tree follows them. Under EXT W.
+    pub(super) fn expose_new(&self, inode: &Inode, index: u64) {
+        let map = inode.extents.borrow();
+        let (Some(page), Some(extent)) = (inode.pages.find(index), map.at(index)) else { return };
+        let exposed = (extent.block_of(index), Rc::downgrade(&page));
+        inode.exposed.borrow_mut().insert(index, exposed);
+    }
+
+    /// Whether direct reads take the block at the start of an extent for written: while the page
+    /// that it was allocated for is on its way there.
     fn is_exposed(&self, inode: &Inode, extent: &Extent) -> bool {
         let index = extent.blocks.start;
-        inode.exposed.borrow().get(&index) == Some(&extent.block)
-            && inode.pages.find(index).is_some_and(|page| {
+        let exposed = inode.exposed.borrow();
+        let Some((block, owner)) = exposed.get(&index) else { return false };
+        let page = inode.pages.find(index).filter(|page| Weak::ptr_eq(owner, &Rc::downgrade(page)));
+        *block == extent.block
+            && page.is_some_and(|page| {
                 page.lock().is_locked() || page.is_dirty() || page.is_under_writeback()
             })
     }
@@ -161,12 +177,14 @@ impl Fs {
         Ok(count)
     }
 
-    /// Whether readers take what writeback publishes for written. `before` is the number of direct
-    /// reads before pages were locked.
-    pub(super) fn exposes_writeback(&self, inode: &Inode, before: u32) -> bool {
-        self.defects().has(Defect::WritebackAllocWritten)
-            || self.trusts_count() && inode.direct_reads.get() == 0
-            || self.defects().has(Defect::DioCountCheckedBeforePageLock) && before == 0
+    /// Whether direct reads take the blocks that writeback has allocated for written. `before` is
+    /// the number of direct reads before pages were locked.
+    pub(super) fn exposes_writeback(&self, ordered: &OrderedExtent, before: u32) -> bool {
+        let defects = self.defects();
+        let exposes = defects.has(Defect::WritebackAllocWritten)
+            || self.trusts_count() && ordered.inode.direct_reads.get() == 0
+            || defects.has(Defect::DioCountCheckedBeforePageLock) && before == 0;
+        exposes && ordered.kind != OrderedKind::Nocow
     }
 
     /// i_dio_count of a direct read, raised before its flush or after it.
@@ -183,6 +201,93 @@ impl Fs {
             iocb.count();
         }
         Ok(())
+    }
+
+    /// Evicts what is punched; one defect passes over pages under writeback.
+    pub(super) fn evict_punched(
+        &self,
+        task: &Task,
+        inode: &Rc<Inode>,
+        blocks: Blocks,
+    ) -> Result<()> {
+        if !self.defects().has(Defect::PunchVsWritebackRace) {
+            return self.evict(task, inode, blocks);
+        }
+        let mut rest = blocks;
+        while let Some(page) = inode.pages.first_in(rest) {
+            rest.start = page.index() + 1;
+            if !page.is_under_writeback() {
+                self.evict(task, inode, Blocks::one(page.index()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether extents may be dropped while a write is in flight there.
+    pub(crate) fn drops_in_flight(&self) -> bool {
+        self.defects().has(Defect::PunchVsWritebackRace)
+            || self.defects().has(Defect::DedupeDioWaitMissing)
+            || self.defects().has(Defect::DedupeDstMmapUnlocked)
+    }
+
+    /// Takes what is in flight in blocks that are about to be dropped for written. Under EXT W.
+    pub(crate) fn pass_over_in_flight(&self, inode: &Inode, blocks: Blocks) {
+        if !self.drops_in_flight() {
+            return;
+        }
+        let mut map = inode.extents.borrow_mut();
+        let found = map.overlapping(blocks).filter(|extent| extent.state.is_pending());
+        for extent in found.cloned().collect::<Vec<_>>() {
+            map.remove(extent.blocks);
+            map.insert(Extent { state: ExtentState::Written, ..extent });
+        }
+    }
+
+    /// The source's pages for a comparison that finds them as a read does, before it locks the
+    /// mapping side.
+    pub(super) fn find_early(&self, task: &Task, sides: &Sides, plan: RemapPlan) -> Result<()> {
+        if !self.defects().has(Defect::DedupeNoMappingRecheck) {
+            return Ok(());
+        }
+        for index in sides.source_blocks(plan).iter() {
+            let page = self.page_in(task, &sides.source, index)?;
+            sides.found.borrow_mut().push(page);
+        }
+        Ok(())
+    }
+
+    /// A page of one side for the comparison, added under ML W; or under the lock with which a read
+    /// fills it, or found before.
+    pub(super) fn page_to_compare(
+        &self,
+        task: &Task,
+        sides: &Sides,
+        inode: &Rc<Inode>,
+        index: u64,
+    ) -> Result<Rc<Page>> {
+        if self.defects().has(Defect::DedupeDstMmapUnlocked) {
+            return self.page_in(task, inode, index);
+        }
+        let found = sides.found.borrow();
+        let mut found = found.iter().filter(|_| Rc::ptr_eq(inode, &sides.source));
+        let found = found.find(|page| page.index() == index).cloned();
+        Ok(found.unwrap_or_else(|| self.add_page(inode, index)))
+    }
+
+    /// What of the mapping side stays locked once both ranges were compared: all of it, or the
+    /// target's.
+    pub(super) fn keep_after_comparison(
+        &self,
+        sides: &Sides,
+        (source, target): (Range, Range),
+        mut ml: SmallVec<[Guard; 2]>,
+    ) -> SmallVec<[Guard; 2]> {
+        if self.defects().has(Defect::DedupeSrcIolockShared) && ml.len() == 2 {
+            // They come in the order of (instance, start).
+            let is_first = (sides.source.ino, source.start) < (sides.target.ino, target.start);
+            ml.remove(usize::from(!is_first));
+        }
+        ml
     }
 
     /// Whether a request may be about less than the ordered extent that ends with it.
@@ -248,14 +353,16 @@ impl Fs {
         inode: &Inode,
         found: Option<Extent>,
         blocks: Blocks,
+        reader: Reader,
     ) -> Option<Extent> {
         let extent = found?;
-        if self.is_exposed(inode, &extent) {
+        let is_direct = reader == Reader::Direct;
+        if is_direct && self.is_exposed(inode, &extent) {
             let first = extent.clipped(Blocks::one(blocks.start));
             return Some(Extent { state: ExtentState::Written, ..first });
         }
         let ExtentState::Pending(ordered) = &extent.state else { return Some(extent) };
-        if ordered.is_exposed() {
+        if is_direct && ordered.is_exposed() {
             return Some(Extent { state: ExtentState::Written, ..extent });
         }
         if ordered.direct && self.reads_behind() {
@@ -295,6 +402,21 @@ fn before(ordered: &OrderedExtent, blocks: Blocks) -> Option<Extent> {
     let replaced = ordered.replaced.borrow();
     let held = replaced.iter().find(|held| held.blocks.contains(blocks.start))?;
     Some(held.clipped(Blocks::new(blocks.start, blocks.end.min(held.blocks.end))))
+}
+
+/// What a remap takes a piece of the source for: for itself. A write in flight, which only defects
+/// leave there, counts when it is complete.
+pub(super) fn settled(piece: Piece) -> SmallVec<[Piece; 4]> {
+    let before = match &piece {
+        Piece::Extent(extent) => extent.ordered().map(|ordered| {
+            let mut before = ExtentMap::default();
+            before.set_loaded();
+            before.restore(ordered.replaced.borrow().iter().cloned());
+            before.pieces(extent.blocks)
+        }),
+        Piece::Hole(_) => None,
+    };
+    before.unwrap_or_else(|| SmallVec::from_iter([piece]))
 }
 
 /// Whether a range is about whole blocks.

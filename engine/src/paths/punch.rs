@@ -93,7 +93,7 @@ impl Fs {
         self.clear_range(task, inode, parts)?; // PUNCH.4, PUNCH.5
         let _ml = ml.filter(|_| !self.defects().has(Defect::PunchUnlockBeforeExtentFree));
         if self.defects().has(Defect::PunchDelallocNeighbourStale) {
-            self.forget_neighbour(task, inode, parts.whole.end);
+            self.forget_neighbour(task, inode, parts, span);
         }
         self.drop_range(task, inode, parts.whole) // PUNCH.6
     } // PUNCH.7: -ML -RL
@@ -106,10 +106,11 @@ impl Fs {
         Ok(Some(inode.ml.lock(task, span.lock_range(), Mode::Write)?))
     }
 
-    /// Takes what waits to be allocated for a block as if it were allocated and written.
-    fn forget_neighbour(&self, task: &Task, inode: &Inode, index: u64) {
-        let page = inode.pages.find(index).filter(|page| page.is_reserved());
-        if let Some(page) = page
+    /// Takes what waits to be allocated for the block behind a range of whole blocks, and parts of
+    /// others, as if it were allocated and written.
+    fn forget_neighbour(&self, task: &Task, inode: &Inode, parts: Parts, span: Span) {
+        let page = inode.pages.find(span.blocks().end).filter(|page| page.is_reserved());
+        if let Some(page) = page.filter(|_| !parts.whole.is_empty())
             && let Some(_locked) = page.lock().try_lock(task)
         {
             inode.pages.clear_dirty(&page);
@@ -149,7 +150,7 @@ impl Fs {
             }
         }
         task.site(&EVICT, object(inode, parts.whole.start), Access::Write)?;
-        self.evict(task, inode, parts.whole)?; // PUNCH.5, P-5
+        self.evict_punched(task, inode, parts.whole)?; // PUNCH.5, P-5
         if self.defects().has(Defect::PunchVsWritebackRace) {
             return Ok(());
         }

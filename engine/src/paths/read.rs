@@ -37,6 +37,15 @@ pub(crate) struct Readable {
     pub(crate) _pin: Option<ReadPin>,
 }
 
+/// Who asks where content is. The clean protocol answers both alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A fill of a page, or whoever writes the rest of a block: they know what of the file is new.
+    Owner,
+    /// A direct read, which knows what the extent map says.
+    Direct,
+}
+
 /// Where the content of blocks is.
 pub(super) enum BlockContent {
     /// Nowhere: the first block reads as zeros.
@@ -196,7 +205,7 @@ impl Fs {
     /// The content of a block as the extent map says: zeros, or from the device.
     pub(crate) fn read_content(&self, task: &Task, inode: &Inode, index: u64) -> Result<Block> {
         let blocks = Blocks::one(index);
-        match self.map_for_read(task, inode, blocks)? {
+        match self.map_for_read(task, inode, blocks, Reader::Owner)? {
             None => Ok(Block::zero()),
             Some((_, readable)) => {
                 let mut data = self.read_run(task, inode, &readable)?;
@@ -212,9 +221,10 @@ impl Fs {
         task: &Task,
         inode: &Inode,
         blocks: Blocks,
+        reader: Reader,
     ) -> Result<Option<(Blocks, Readable)>> {
         loop {
-            match self.find_content(task, inode, blocks)? {
+            match self.find_content(task, inode, blocks, reader)? {
                 BlockContent::Zeros => return Ok(None),
                 BlockContent::Data(found, readable) => return Ok(Some((found, readable))),
                 BlockContent::Pending(ordered) => {
@@ -231,10 +241,11 @@ impl Fs {
         task: &Task,
         inode: &Inode,
         blocks: Blocks,
+        reader: Reader,
     ) -> Result<BlockContent> {
         let _ext = self.read_extents(task, inode)?;
         let found = inode.extents.borrow().at(blocks.start).map(|it| it.clipped(blocks));
-        let Some(extent) = self.as_seen(inode, found, blocks) else {
+        let Some(extent) = self.as_seen(inode, found, blocks, reader) else {
             return Ok(BlockContent::Zeros);
         };
         match &extent.state {

@@ -15,7 +15,7 @@
 //! no error is told, as who needs a page that has no content reads it again. It must never know who
 //! will read.
 
-use super::read::{BlockContent, Readable, give_content, read_request};
+use super::read::{BlockContent, Readable, Reader, give_content, read_request};
 use crate::classes::kind;
 use crate::defects::Defect;
 use crate::error::{Error, Result};
@@ -101,7 +101,7 @@ impl Fs {
             let start = first.index();
             let blocks = Blocks::new(start, start + pages.len() as u64);
             task.site(&MAP, Object::new(kind::PAGE, inode.ino.0, start), Access::Read)?;
-            match self.find_content(task, inode, blocks) {
+            match self.find_content(task, inode, blocks, Reader::Owner) {
                 Ok(BlockContent::Zeros) => {
                     let (page, _locked) = pages.remove(0);
                     give_content(inode, &page, Block::zero());

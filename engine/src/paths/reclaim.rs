@@ -43,9 +43,6 @@ impl Fs {
             if inode.is_mapped(Blocks::one(index)) {
                 self.zap(task, inode, Blocks::one(index))?; // P-5: again
             }
-            if page.is_under_writeback() && self.defects().has(Defect::PunchVsWritebackRace) {
-                continue;
-            }
             while page.is_under_writeback() {
                 self.wait_page(task, inode, &page)?;
             }

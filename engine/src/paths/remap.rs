@@ -8,6 +8,7 @@
 //! another call could close to a circle. It must never know how blocks are counted.
 
 use super::arguments::{RemapPlan, RemapRequest, plan_clone, plan_dedupe};
+use super::historical::settled;
 use super::writeback::Effort;
 use crate::classes::kind;
 use crate::defects::Defect;
@@ -19,6 +20,7 @@ use crate::inode::pages::Page;
 use crate::inode::span::{Blocks, Span};
 use crate::store::{ExtentKind, Handle};
 use crate::types::{BLOCK_BYTES, TransactionId};
+use machine::cell::RefCell;
 use machine::{Access, Guard, Mode, Object, Range, RangeLock, Site, Task};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -58,6 +60,8 @@ pub(super) struct Sides {
     pub(super) target: Rc<Inode>,
     source_offset: u64,
     target_offset: u64,
+    /// Historical: pages of the source as they were found before it was locked against faults.
+    pub(super) found: RefCell<Vec<Rc<Page>>>,
 }
 
 impl Sides {
@@ -65,7 +69,7 @@ impl Sides {
         Rc::ptr_eq(&self.source, &self.target)
     }
 
-    fn source_blocks(&self, plan: RemapPlan) -> Blocks {
+    pub(super) fn source_blocks(&self, plan: RemapPlan) -> Blocks {
         let start = self.source_offset / BLOCK_BYTES;
         Blocks::new(start, start + plan.len_blocks)
     }
@@ -178,7 +182,7 @@ impl File {
 
     fn sides(&self, source_offset: u64, target: &File, target_offset: u64) -> Sides {
         let (source, target) = (self.inode().clone(), target.inode().clone());
-        Sides { source, target, source_offset, target_offset }
+        Sides { source, target, source_offset, target_offset, found: RefCell::default() }
     }
 }
 
@@ -206,10 +210,12 @@ impl Fs {
         if locked.plan.len == 0 {
             return Ok(Dedupe::Same(0));
         }
-        let _ml = self.lock_settled(task, sides, &locked)?; // DEDUPE.4, DEDUPE.5
+        self.find_early(task, sides, locked.plan)?;
+        let ml = self.lock_settled(task, sides, &locked)?; // DEDUPE.4, DEDUPE.5
         if !self.is_equal(task, sides, locked.plan)? {
             return Ok(Dedupe::Differs); // DEDUPE.6
         }
+        let _ml = self.keep_after_comparison(sides, locked.ranges, ml);
         self.remap(task, sides, locked.plan)?; // DEDUPE.7, DEDUPE.8
         Ok(Dedupe::Same(locked.plan.len))
     } // DEDUPE.9
@@ -276,9 +282,6 @@ impl Fs {
         let mode = if shares { Mode::Read } else { Mode::Write };
         let ml = if defects.has(Defect::DedupeDstMmapUnlocked) {
             SmallVec::new()
-        } else if self.shares_overwrites() {
-            let target = sides.target.ml.lock(task, locked.ranges.1, Mode::Write)?;
-            SmallVec::from_iter([target])
         } else {
             sides.lock(task, |inode| &inode.ml, locked.ranges, mode)?
         };
@@ -344,8 +347,8 @@ impl Fs {
         if self.defects().has(Defect::RemapFillTakesInvalidateLock) {
             self.page_in(task, &sides.source, from)?;
         }
-        let left = self.add_page(&sides.source, from); // P-1: under ML W
-        let right = self.add_page(&sides.target, to); // P-1: under ML W
+        let left = self.page_to_compare(task, sides, &sides.source, from)?; // P-1: under ML W
+        let right = self.page_to_compare(task, sides, &sides.target, to)?; // P-1: under ML W
         // In the order of (inode, index), each once: overlapping ranges were refused.
         let left_is_first = (sides.source.ino, from) < (sides.target.ino, to)
             || self.defects().has(Defect::DedupePageLockOrder);
@@ -353,7 +356,10 @@ impl Fs {
         let _first = first.lock().lock(task)?;
         let _second = second.lock().lock(task)?;
         for (inode, page) in [(&sides.source, &left), (&sides.target, &right)] {
-            if !page.is_attached() && !self.defects().has(Defect::DedupeNoMappingRecheck) {
+            if !page.is_attached() {
+                if self.defects().has(Defect::DedupeNoMappingRecheck) && page.is_uptodate() {
+                    continue;
+                }
                 // Reclaim took it before it was locked, or while it was.
                 return self.is_equal_content(task, sides, (from, to), len);
             }
@@ -554,9 +560,8 @@ fn object(inode: &Inode, block: u64) -> Object {
 /// The start of `rest` as the extent map has it, up to a limit. Under EXT.
 fn pieces_of(source: &Inode, rest: Blocks, limit: ChunkLimit) -> SmallVec<[Piece; 4]> {
     let part = Blocks::new(rest.start, rest.end.min(rest.start + limit.blocks));
-    let mut pieces = source.extents.borrow().pieces(part);
-    pieces.truncate(limit.pieces);
-    pieces
+    let pieces = source.extents.borrow().pieces(part);
+    pieces.into_iter().flat_map(settled).take(limit.pieces).collect()
 }
 
 /// An extent whose blocks hold data. Nothing is in flight any more.

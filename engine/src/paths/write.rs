@@ -210,6 +210,7 @@ impl Fs {
     ) -> Result<Dirtied> {
         debug_assert!(page.lock().is_locked() && page.is_attached(), "P-2: under PAGE, rechecked");
         let allocates = !self.options().delalloc;
+        let exposes = self.exposes_allocation(inode);
         let handle = if allocates { Some(self.join(task)?) } else { None };
         let ext = self.write_extents(task, inode)?;
         let index = page.index();
@@ -218,6 +219,9 @@ impl Fs {
         if let Some(handle) = handle.as_ref().filter(|_| is_hole && !page.is_reserved()) {
             // FAULT.5, nodelalloc: never Written before the data are there.
             self.allocate_unwritten(task, handle, inode, index, reserve.as_ref())?;
+            if exposes {
+                self.expose_new(inode, index);
+            }
             in_place = true;
         }
         if !page.is_reserved() {
@@ -308,9 +312,9 @@ impl Fs {
         let run = self.store().allocate_data(task, handle, 1, hint, reserve)?;
         let blocks = Blocks::one(index);
         let kind = ExtentKind::Unwritten;
-        let inserted = self.insert_extent(task, handle, inode, blocks, run.block, kind);
-        self.expose_new(inode, index, run.block);
-        inserted.and_then(|()| self.write_item(task, handle, inode)).inspect_err(|_| self.abort())
+        self.insert_extent(task, handle, inode, blocks, run.block, kind)
+            .and_then(|()| self.write_item(task, handle, inode))
+            .inspect_err(|_| self.abort())
     }
 
     /// Where the data of a block would best lie: behind those of the block before. Under EXT.

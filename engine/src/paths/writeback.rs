@@ -307,7 +307,7 @@ impl Fs {
                 let ordered = self.publish_pending(task, &handle, inode, plan)?;
                 *ordered.reserve.borrow_mut() = promise;
                 *ordered.growth.borrow_mut() = growth;
-                if self.exposes_writeback(inode, batch.direct_reads) {
+                if self.exposes_writeback(&ordered, batch.direct_reads) {
                     ordered.expose();
                 }
                 if self.defects().has(Defect::AllocWrittenCrash) {
