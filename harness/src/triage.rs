@@ -90,3 +90,54 @@ impl Known {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::findings::Sighting;
+    use crate::target::engine::EngineTarget;
+
+    /// What a program shows while a clone of a hole is not logged.
+    fn shown(setup: &str) -> Finding {
+        let text = format!("powerfail 1\ndefect clone-hole-not-logged\nsetup\n{setup}");
+        let program = Rc::new(program::strict(&text).expect("it is a program"));
+        let shown = Session::<EngineTarget>::of_target().replay(&program);
+        shown.expect("it is executable").first().expect("it is found").clone()
+    }
+
+    fn one() -> Finding {
+        shown("  create f\n  write f 4K 4K\n  clone f 0 to f 4K 4K\n  fsync f\n")
+    }
+
+    fn other() -> Finding {
+        shown("  create f\n  write f 0 4K\n  write f 8K 4K\n  clone f 4K to f 0 4K\n  fsync f\n")
+    }
+
+    fn place(known: &Known, finding: &Finding) -> String {
+        let mut session = Session::<EngineTarget>::of_target();
+        known.place(&mut session, finding, Effort::default()).signature
+    }
+
+    #[test]
+    fn the_first_finding_of_a_bug_names_it() {
+        let known = Known::default();
+        assert_eq!(place(&known, &one()), one().signature());
+        assert_eq!(place(&known, &other()), one().signature());
+        assert_ne!(one().signature(), other().signature());
+    }
+
+    #[test]
+    fn a_folder_knows_what_is_still_shown() {
+        let root = tempfile::tempdir().expect("there is room");
+        let seen = Sighting { seed: None, program: None, unix_seconds: 1 };
+        let signature = one().signature();
+        let file = findings::add::<EngineTarget>(root.path(), &signature, &one(), &seen, 1);
+        let file = file.expect("written");
+        let known = || Known::of_folder::<EngineTarget>(root.path());
+        assert_eq!(place(&known(), &other()), signature);
+        let text = fs::read_to_string(&file).expect("it is there");
+        let repaired = text.replace("defect clone-hole-not-logged\n", "");
+        fs::write(&file, repaired).expect("written");
+        assert_eq!(place(&known(), &other()), other().signature());
+    }
+}
