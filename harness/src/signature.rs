@@ -55,12 +55,12 @@ impl Circumstances {
         let interrupted = of_program.map(step).collect();
         let lost = cut.map_or_else(Vec::new, |cut| lost(executor, cut));
         let start = if program.tasks.is_empty() { Moment(0) } else { executed.setup_end };
-        Circumstances { interrupted, lost, path: Some(path(executor, start, end)) }
+        Circumstances { interrupted, lost, path: path(executor, start, end) }
     }
 }
 
-/// The path between two moments of the last execution.
-fn path(executor: &Executor<impl PowerTarget>, start: Moment, end: Moment) -> String {
+/// The path between two moments of the last execution; none without a step that has a name.
+fn path(executor: &Executor<impl PowerTarget>, start: Moment, end: Moment) -> Option<String> {
     let trace = executor.machine().trace();
     let steps = trace.iter().filter(|step| (start..=end).contains(&step.moment));
     let sites: BTreeSet<&str> = steps
@@ -73,7 +73,7 @@ fn path(executor: &Executor<impl PowerTarget>, start: Moment, end: Moment) -> St
     for site in sites {
         hasher.update(site.as_bytes()).update(b"\n");
     }
-    hasher.finalize().to_hex()[..8].to_string()
+    (hasher.count() > 0).then(|| hasher.finalize().to_hex()[..8].to_string())
 }
 
 /// What was last written to each block that shows something older at a cut of the last execution,
