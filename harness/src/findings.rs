@@ -279,7 +279,7 @@ mod tests {
         let Record { count, operations, signature, .. } = &entry.record;
         assert_eq!((*count, *operations, signature), (4, 3, &large.signature()));
         assert_eq!(entry.record.last_seen, sighting(4));
-        let others = entry.others().into_iter().map(|file| fs::read_to_string(file));
+        let others = entry.others().into_iter().map(fs::read_to_string);
         let mut others: Vec<String> = others.map(|text| text.expect("it is there")).collect();
         let mut expected = [large.text(), other.text()];
         others.sort();

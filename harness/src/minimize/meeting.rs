@@ -15,7 +15,7 @@ use crate::program::syntax::{Kind, split};
 use crate::program::{Program, Slot};
 use crate::session::Session;
 use crate::target::PowerTarget;
-use oracle::operation::Operation;
+use oracle::operation::{BLOCK_BYTES, Operation};
 
 /// Whether two minimized findings are one bug, as far as a chain of programs can tell; `progress`
 /// is told of the executions made.
@@ -56,10 +56,10 @@ impl<T: PowerTarget> Search<'_, T> {
             true => (one, other),
             false => (other, one),
         };
-        self.executions_max = self.executions.saturating_add(self.effort.executions / 2);
+        self.executions_max = self.executions.saturating_add(self.effort.executions);
         let (met, mut around) = self.lead(small, large, std::slice::from_ref(large));
         around.push(small.clone());
-        self.executions_max = self.executions.saturating_add(self.effort.executions / 2);
+        self.executions_max = self.executions.saturating_add(self.effort.executions);
         met || self.lead(large, small, &around).0
     }
 
@@ -230,9 +230,10 @@ fn with_operations_of(program: &Program, to: &Program) -> Vec<Program> {
     changed
 }
 
-/// What is to be done to an operation, or with one: more if its kind changes, too.
-const OTHER_NUMBERS: usize = 2;
-const OTHER_KIND: usize = 3;
+/// What it costs to have an operation more or less, or one of another kind.
+const OTHER_KIND: usize = 8;
+/// What it costs at most to give an operation other arguments.
+const OTHER_ARGUMENTS_MAX: usize = 6;
 
 /// In how much two programs differ: options, failures, and the operations of each task, whichever
 /// task is taken for which.
@@ -275,10 +276,17 @@ fn changes(one: &[Operation], other: &[Operation]) -> usize {
     row[other.len()]
 }
 
+/// What it costs to make one operation of another: less, the nearer its numbers are.
 fn cost(one: &Operation, other: &Operation) -> usize {
+    let ((kind, from), (other_kind, to)) = (split(one), split(other));
     match one == other {
         true => 0,
-        false if split(one).0 == split(other).0 => OTHER_NUMBERS,
-        false => OTHER_KIND,
+        false if kind != other_kind => OTHER_KIND,
+        false => {
+            let blocks = |from: u64, to: u64| from.abs_diff(to).div_ceil(BLOCK_BYTES) as usize;
+            let numbers = [(from.offset, to.offset), (from.len, to.len), (from.other, to.other)];
+            let far: usize = numbers.into_iter().map(|(from, to)| blocks(from, to)).sum();
+            (1 + far).min(OTHER_ARGUMENTS_MAX)
+        }
     }
 }

@@ -3,7 +3,8 @@
 //! Delta debugging on the structure: first the program (`operations`: tasks, operations, names,
 //! knobs, kinds and arguments), then what makes findings of one bug end alike (`canonical`, by
 //! `changes`), then the schedule and what the medium lost (`moments`). What is simpler than what is
-//! fixed in tables (`simpler`). And whether two findings that were minimized are one bug (`meeting`).
+//! fixed in tables (`simpler`). And whether two findings that are minimized are one bug
+//! (`meeting`).
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
 //! is deterministic in the finding; and the result never has more operations. It must never know
