@@ -1,5 +1,6 @@
-//! Whether two minimized findings are one bug: a chain of programs leads from one to the other,
-//! each differs from the next in one respect, and all of them show the violation.
+//! Whether two minimized findings are one bug: their programs differ in numbers and options alone,
+//! or a chain of programs leads from one to the other, each differs from the next in one respect,
+//! and all of them show the violation.
 //!
 //! One bug may have several smallest programs, between which no change leads that is always for the
 //! better; what lies between those of two different bugs mostly passes. Promises that every program
@@ -12,10 +13,10 @@ use super::{Effort, SMALL_OPERATIONS_MAX, Search, Thoroughness};
 use crate::finding::Finding;
 use crate::program::options::{Group, KNOBS};
 use crate::program::syntax::{Kind, split};
-use crate::program::{Program, Slot};
+use crate::program::{Program, Slot, Task};
 use crate::session::Session;
 use crate::target::PowerTarget;
-use oracle::operation::{BLOCK_BYTES, Operation};
+use oracle::operation::{self, BLOCK_BYTES, Operation};
 
 /// Whether two minimized findings are one bug, as far as a chain of programs can tell; `progress`
 /// is told of the executions made.
@@ -43,7 +44,7 @@ pub fn meet(
     let mut search = Search::new(session, one, effort, progress);
     // What was found earlier may be repaired by now.
     let shown = search.try_schedule(to) || search.try_program(to, Thoroughness::Explored);
-    let met = shown && search.lead_to_one(from, to);
+    let met = shown && (kinds(from) == kinds(to) || search.lead_to_one(from, to));
     session.look_for(None);
     met
 }
@@ -151,19 +152,25 @@ fn purposes(operation: &Operation) -> impl Iterator<Item = Purpose> {
         }
         WriteFrom | DirectWriteFrom => (Purpose::Change, Some(Purpose::Look)),
         ReadInto | DirectReadInto => (Purpose::Look, Some(Purpose::Change)),
-        Truncate | Fallocate | Punch | ZeroRange => (Purpose::Shape, None),
+        Truncate | Fallocate => (Purpose::Shape, Some(Purpose::Change)),
+        Punch | ZeroRange => (Purpose::Shape, None),
         Read | DirectRead | AsyncRead | Load | Holes | Stat | List | Readahead | NodeRead
         | NodeReadahead => (Purpose::Look, None),
         Clone | Dedupe => (Purpose::Share, None),
-        Msync | Fsync | Fdatasync | FsyncRange | Kind::Sync | Writeback | Commit | NodeWrite => {
+        Msync | Fsync | Fdatasync | FsyncRange | Sync | Writeback | Commit | NodeWrite => {
             (Purpose::Keep, None)
         }
         Reclaim | NodeReclaim => (Purpose::Forget, None),
         Layout => (Purpose::Lease, None),
         Mmap | Munmap | Reap => (Purpose::Serve, None),
     };
-    let third = (fields.sync != oracle::operation::Sync::None).then_some(Purpose::Keep);
-    [Some(first), second, third].into_iter().flatten()
+    // What is written of a block needs the rest of it.
+    let is_ragged = !(fields.offset | fields.len).is_multiple_of(BLOCK_BYTES);
+    let looks = first == Purpose::Change && second.is_none() && is_ragged;
+    let keeps = fields.sync != operation::Sync::None;
+    let more = [(looks, Purpose::Look), (keeps, Purpose::Keep)];
+    let more = more.into_iter().filter_map(|(is_so, purpose)| is_so.then_some(purpose));
+    [Some(first), second].into_iter().flatten().chain(more)
 }
 
 /// Whether an operation made place for one that is for something else: then both programs may show
@@ -224,10 +231,19 @@ fn with_operations_of(program: &Program, to: &Program) -> Vec<Program> {
     }
     for operation in operations {
         let mut more = program.clone();
-        more.tasks.push(crate::program::Task { name: String::new(), ops: vec![operation.clone()] });
+        more.tasks.push(Task { name: String::new(), ops: vec![operation.clone()] });
         changed.push(more);
     }
     changed
+}
+
+/// The kinds of operation of the setup, and of each task, whichever comes first: programs that are
+/// alike in these, and show the same, differ in numbers and options alone.
+fn kinds(program: &Program) -> (Vec<Kind>, Vec<Vec<Kind>>) {
+    let of = |ops: &[Operation]| ops.iter().map(|it| split(it).0).collect::<Vec<Kind>>();
+    let mut tasks: Vec<Vec<Kind>> = program.tasks.iter().map(|task| of(&task.ops)).collect();
+    tasks.sort();
+    (of(&program.setup), tasks)
 }
 
 /// What it costs to have an operation more or less, or one of another kind.
