@@ -349,7 +349,7 @@ impl<T: PowerTarget> Session<T> {
                 match perform(&self.target, task, &self.program, id, &read) {
                     Performed::Done(Ok(Value::Bytes(found))) if found == expected => Ok(()),
                     Performed::Done(Ok(Value::Bytes(found))) if found.len() < expected.len() => {
-                        unmet("fewer bytes", format!("{} ends before", name(path)))
+                        unmet("fewer bytes", format!("{} ends within the range", name(path)))
                     }
                     Performed::Done(Ok(_)) => {
                         unmet("other bytes", format!("{} holds other bytes", name(path)))

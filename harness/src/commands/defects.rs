@@ -108,6 +108,9 @@ impl Minimized {
 /// # Errors
 /// No such family or defect.
 pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
+    if arguments.pairs && json {
+        return Err(Failure::Input("--pairs is told as text only".to_string()));
+    }
     let chosen = chosen(arguments)?;
     let stop = interruptible();
     let seeds = (0..arguments.seeds).map(|more| arguments.seed.wrapping_add(more));

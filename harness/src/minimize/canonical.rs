@@ -7,9 +7,7 @@
 //! all programs ([`plainness`]), so this ends.
 
 use super::changes::{
-    MIDDLE, in_less_space, in_plainer_order, waiting, with_fewer_and_others, with_fewer_operations,
-    with_fewer_tasks, with_mappings_elsewhere, with_other_kinds, with_plainer_arguments,
-    with_plainer_options, with_tasks_for_async,
+    Change, MIDDLE, TO_PLAINER, in_less_space, in_plainer_order, waiting, with_fewer_and_others,
 };
 use super::simpler::{extras, rank};
 use super::{SMALL_OPERATIONS_MAX, Search, Thoroughness};
@@ -27,19 +25,8 @@ impl<T: PowerTarget> Search<'_, T> {
             return;
         }
         while self.best.program.operation_count() <= SMALL_OPERATIONS_MAX && !self.spent() {
-            let one_change = [
-                with_fewer_operations,
-                with_fewer_tasks,
-                with_tasks_for_async,
-                with_plainer_options,
-                in_less_space,
-                with_mappings_elsewhere,
-                with_other_kinds,
-                in_plainer_order,
-                with_plainer_arguments,
-            ];
             let names_cause = self.best.wrong.names_cause();
-            let changed = one_change.into_iter().any(|it| self.plainer(it, Thoroughness::Random))
+            let changed = TO_PLAINER.into_iter().any(|it| self.plainer(it, Thoroughness::Random))
                 || names_cause && self.plainer(with_fewer_and_others, Thoroughness::Calm)
                 || self.plainer(in_less_space, Thoroughness::Explored)
                 || self.plainer(in_plainer_order, Thoroughness::Explored);
@@ -51,7 +38,7 @@ impl<T: PowerTarget> Search<'_, T> {
     }
 
     /// Tries the changes that lead down; tells if one showed the same.
-    fn plainer(&mut self, changes: fn(&Program) -> Vec<Program>, how: Thoroughness) -> bool {
+    fn plainer(&mut self, changes: Change, how: Thoroughness) -> bool {
         let now = plainness(&self.best.program);
         let repertoire = T::repertoire();
         let (image, mount) = (self.best.program.image, self.best.program.mount);

@@ -14,27 +14,32 @@ use oracle::operation::{BLOCK_BYTES, Operation, PathId, Sync};
 /// Where in a block a range may end that ends in its middle.
 pub(super) const MIDDLE: u64 = BLOCK_BYTES / 2;
 
+/// One kind of change: the programs that differ in one such respect.
+pub(super) type Change = fn(&Program) -> Vec<Program>;
+
+/// The changes that may lead to something plainer, in the order in which they are tried.
+pub(super) const TO_PLAINER: [Change; 9] = [
+    with_fewer_operations,
+    with_fewer_tasks,
+    with_tasks_for_async,
+    with_plainer_options,
+    in_less_space,
+    with_mappings_elsewhere,
+    with_other_kinds,
+    in_plainer_order,
+    with_plainer_arguments,
+];
+
+/// The changes that lead elsewhere.
+const SIDEWAYS: [Change; 3] = [with_setup_divided, in_more_space, with_durability_divided];
+
 /// Everything that is one change.
 pub(super) fn one_change(program: &Program) -> Vec<Program> {
-    let changes = [
-        with_fewer_operations,
-        with_fewer_tasks,
-        with_tasks_for_async,
-        with_setup_divided,
-        with_plainer_options,
-        in_less_space,
-        in_more_space,
-        with_mappings_elsewhere,
-        with_other_kinds,
-        with_durability_divided,
-        in_plainer_order,
-        with_plainer_arguments,
-    ];
-    changes.into_iter().flat_map(|changed| changed(program)).collect()
+    TO_PLAINER.iter().chain(&SIDEWAYS).flat_map(|changed| changed(program)).collect()
 }
 
 /// Without one operation, whose work another may take over with another length.
-pub(super) fn with_fewer_operations(program: &Program) -> Vec<Program> {
+fn with_fewer_operations(program: &Program) -> Vec<Program> {
     let ends = ends(program);
     let mut changed = Vec::new();
     for slot in slots(program) {
@@ -63,7 +68,7 @@ fn with_workers(program: &Program) -> Program {
 }
 
 /// With one worker, knob, file or fault less, or with a fault that comes earlier.
-pub(super) fn with_plainer_options(program: &Program) -> Vec<Program> {
+fn with_plainer_options(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for knob in KNOBS.iter().filter(|knob| knob.group != Group::Machine) {
         let now = (knob.get)(program);
@@ -99,7 +104,7 @@ pub(super) fn with_plainer_options(program: &Program) -> Vec<Program> {
 }
 
 /// With one task less, or with less in it: its operations, or the first of them, in the setup.
-pub(super) fn with_fewer_tasks(program: &Program) -> Vec<Program> {
+fn with_fewer_tasks(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for task in 0..program.tasks.len() {
         let first = Slot::Task { task, index: 0 };
@@ -114,7 +119,7 @@ pub(super) fn with_fewer_tasks(program: &Program) -> Vec<Program> {
 }
 
 /// With the last operation of the setup in a task: a new one, or one that is there.
-pub(super) fn with_setup_divided(program: &Program) -> Vec<Program> {
+fn with_setup_divided(program: &Program) -> Vec<Program> {
     let mut less = program.clone();
     let Some(last) = less.setup.pop() else { return Vec::new() };
     let mut changed = Vec::new();
@@ -138,7 +143,7 @@ pub(super) fn waiting(kind: Kind) -> Option<Kind> {
 }
 
 /// With a task that waits in place of an asynchronous operation, beside what came after it.
-pub(super) fn with_tasks_for_async(program: &Program) -> Vec<Program> {
+fn with_tasks_for_async(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for slot in slots(program) {
         let Some((kind, fields)) = at(program, slot) else { continue };
@@ -161,7 +166,7 @@ pub(super) fn with_tasks_for_async(program: &Program) -> Vec<Program> {
 }
 
 /// With an operation of another kind, or on a plain range.
-pub(super) fn with_other_kinds(program: &Program) -> Vec<Program> {
+fn with_other_kinds(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for slot in slots(program) {
         let Some((kind, fields)) = at(program, slot) else { continue };
@@ -222,7 +227,7 @@ pub(super) fn in_plainer_order(program: &Program) -> Vec<Program> {
 }
 
 /// With plainer arguments of one operation.
-pub(super) fn with_plainer_arguments(program: &Program) -> Vec<Program> {
+fn with_plainer_arguments(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     for slot in slots(program) {
         let Some((kind, fields)) = at(program, slot) else { continue };
@@ -306,7 +311,7 @@ fn in_more_space(program: &Program) -> Vec<Program> {
 }
 
 /// With a mapping of another part of its file, whose memory is used where it shows the same part.
-pub(super) fn with_mappings_elsewhere(program: &Program) -> Vec<Program> {
+fn with_mappings_elsewhere(program: &Program) -> Vec<Program> {
     let mut changed = Vec::new();
     let blocks = ends(program).last().map_or(0, |last| last.div_ceil(BLOCK_BYTES));
     for slot in slots(program) {

@@ -80,3 +80,37 @@ impl fmt::Display for Pairs {
         self.taken_for_one.iter().try_for_each(|(one, other)| writeln!(f, "  {one}, {other}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::defects::Minimized;
+    use crate::program::strict;
+
+    fn row(name: &'static str, setup: &str) -> Row {
+        let text = format!("powerfail 1\ndefect {name}\nsetup\n{setup}");
+        let program = Rc::new(strict(&text).expect("it is a program"));
+        let shown = Session::default().replay(&program).expect("it is executable");
+        let finding = Some(shown.first().expect("it is found").clone());
+        Row {
+            name,
+            minimized: Some(Minimized { finding, ..Minimized::default() }),
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn the_first_findings_of_two_defects_are_compared() {
+        let punch = "  create f\n  write f 0 4K\n  punch f 0 2K\n";
+        let rows = [
+            row(
+                "remap-dst-pagecache-stale",
+                "  create f\n  write f 4K 4K\n  clone f 0 to f 4K 4K\n",
+            ),
+            row("zero-range-partial-stale", punch),
+            row("zero-range-partial-stale", punch),
+        ];
+        let told = Pairs::of(&rows, 1, &AtomicBool::new(false));
+        assert_eq!(told, Pairs { compared: 1, taken_for_one: Vec::new() });
+    }
+}
