@@ -187,8 +187,8 @@ impl Fs {
         Ok(task.site(&HALF, Object::new(kind::INODE, inode.ino.0, 4), Access::Write)?)
     }
 
-    /// Ends a write: the extent map has what the tree has, and the ordered extent is gone. A
-    /// failed one leaves what was there before. Under EXT W.
+    /// Ends a write: the extent map has what the tree has, or should have if completion failed, and
+    /// the ordered extent is gone. A failed write leaves what was there before. Under EXT W.
     pub fn retire(&self, inode: &Inode, ordered: &OrderedExtent) {
         debug_assert!(inode.ext.is_locked(), "X-2: under EXT W");
         let mut map = inode.extents.borrow_mut();

@@ -39,12 +39,17 @@ impl Fs {
             Ok(()) => {}
             Err(Error::Stopped) => return Err(Error::Stopped),
             Err(error) => {
-                ordered.fail();
                 self.abort(); // B-3: half a change must not become durable
                 if !ordered.is_complete() {
                     let _ext = inode.ext.write(task)?;
+                    // What the device has, a log may have (P1): it must not vanish. Nobody was told
+                    // yet of what is direct.
+                    if ordered.direct {
+                        ordered.fail();
+                    }
                     self.retire(inode, ordered);
                 }
+                ordered.fail();
                 inode.errors.set(error);
             }
         }
