@@ -52,7 +52,8 @@ impl LogTree<'_> {
     }
 }
 
-/// Puts what was collected of an inode into its log tree.
+/// Puts what was collected of an inode into its log tree. False if some of that is not there any
+/// more: the log must not be published then.
 ///
 /// The caller holds the tree's lock.
 ///
@@ -64,7 +65,7 @@ pub(crate) fn log_changes(
     inode: &Inode,
     log: LogTree<'_>,
     changes: &Changes,
-) -> Result<()> {
+) -> Result<bool> {
     let object = Object::new(kind::INODE, inode.ino.0, 0);
     let logged = || changes.ranges.iter().filter(|found| is_logged(fs, inode, &found.range));
     task.site(&RANGES, object, Access::Write)?;
@@ -83,14 +84,16 @@ pub(crate) fn log_changes(
         for found in logged() {
             match &found.ordered {
                 Some(ordered) => log_digests(task, fs, ordered, log, &found.range)?,
-                None => copy_csums(task, fs, inode, log, &found.range)?,
+                None if !copy_csums(task, fs, inode, log, &found.range)? => return Ok(false),
+                None => {}
             }
         }
     }
 
     task.site(&ITEM, object, Access::Write)?;
     log.put(task, InodeItem::key(inode.ino), &changes.item.encode())?;
-    log_names(task, inode, log, &changes.names)
+    log_names(task, inode, log, &changes.names)?;
+    Ok(true)
 }
 
 /// Whether a range goes into the log: always.
@@ -190,28 +193,34 @@ fn log_digests(
 }
 
 /// Copies the checksums of a written range from the CSUM tree, where completion put them (CW.2).
+/// False if the range was replaced.
 fn copy_csums(
     task: &Task,
     fs: &Fs,
     inode: &Inode,
     log: LogTree<'_>,
     range: &LogRange,
-) -> Result<()> {
-    let Held::Written { block } = range.held else { return Ok(()) };
+) -> Result<bool> {
+    let Held::Written { block } = range.held else { return Ok(true) };
     let mut csums: SmallVec<[(u64, [u8; 32]); 8]> = SmallVec::new();
     let end = block + range.len_blocks;
     fs.store().range(task, Tree::Csum, csum_key(block), csum_key(end), |key, value| {
         csums.extend(<[u8; 32]>::try_from(value).ok().map(|digest| (key.object, digest)));
         ControlFlow::Continue(())
     })?;
-    if csums.len() as u64 != range.len_blocks && !logs_pending(fs) && !fs.syncs_beside_all() {
-        let (structure, what) = ("checksum tree", "a written block has no checksum");
-        return Err(Error::Corrupt { structure, block, what });
+    if csums.len() as u64 != range.len_blocks && !logs_pending(fs) {
+        if fs.is_replaced(inode, range) {
+            return Ok(false);
+        }
+        if !fs.syncs_beside_writers() {
+            let (structure, what) = ("checksum tree", "a written block has no checksum");
+            return Err(Error::Corrupt { structure, block, what });
+        }
     }
     for (block, digest) in csums {
         log.put(task, log_csum_key(inode.ino, block), &digest)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Logs the names that the last commit does not have.

@@ -120,7 +120,7 @@ fn sync_file(file: &File, task: &Task, span: Span) -> Result<()> {
 impl Fs {
     /// Whether fsync logs what is in flight, too: P1.
     pub(crate) fn logs_pairs(&self) -> bool {
-        self.options().fsync == FsyncProtocol::P1 || self.syncs_beside_all()
+        self.options().fsync == FsyncProtocol::P1 || self.syncs_beside_writers()
     }
 
     /// FSYNC.3 to FSYNC.10 of P0.
@@ -160,7 +160,7 @@ impl Fs {
     /// Whether fsync takes RL and ML: always.
     fn locks_of_fsync(&self, file: &File) -> (bool, bool) {
         let is_told = self.defects().has(Defect::FsyncSameFdPrivateFlag);
-        let skips = is_told && file.is_writing_directly() || self.syncs_beside_all();
+        let skips = is_told && file.is_writing_directly() || self.syncs_beside_writers();
         (!skips, !skips && !self.defects().has(Defect::MmapWriteVsFsync))
     }
 
@@ -227,7 +227,11 @@ impl Fs {
             Err(error) => Err(error),
         };
         match logged {
-            Ok(()) => Ok(Next::Publish),
+            Ok(true) => Ok(Next::Publish),
+            Ok(false) => {
+                self.log_marks().note_broken(log.transaction());
+                Ok(Next::Commit)
+            }
             Err(Error::Stopped) => Err(Error::Stopped),
             // The log has no room, or could not be read: it is incomplete, a commit is not.
             Err(Error::NoSpace { .. } | Error::Io { .. }) => {

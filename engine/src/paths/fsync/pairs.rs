@@ -72,6 +72,7 @@ impl Fs {
         let ranges = ranges.transpose()?; // FSYNC.3
         let mapping = lock_mapping.then(|| beside(&inode.ml, Mode::Write));
         let mapping = mapping.transpose()?; // FSYNC.4
+        let _size = self.lock_size(task, inode)?;
         let span = self.span_to_sync(inode, span);
         if self.defects().has(Defect::FlushBeforeTailSample) {
             self.store().flush_device(task, 0)?;
@@ -117,7 +118,7 @@ impl Fs {
     ) -> Result<(Next, InFlight)> {
         let transaction = TransactionId(handle.generation());
         task.site(&DECIDE, Object::new(kind::INODE, inode.ino.0, 2), Access::Read)?;
-        if self.has_to_commit(inode, transaction) {
+        if self.has_to_commit(inode, transaction) || self.has_short_commit(inode, transaction) {
             return Ok((Next::Commit, InFlight::new())); // B-7
         }
         if !inode.log.is_marked(transaction) && !is_in_flight(inode) {
@@ -128,7 +129,7 @@ impl Fs {
         let _log = logs.lock(task, group)?;
         let log = LogTree { trees: logs, handle, group };
         let _sem = self.lock_out_pairs(task, inode)?;
-        let collected = match self.syncs_beside_all() {
+        let collected = match self.syncs_beside_writers() {
             false => collect_pairs(task, self, inode, transaction, span), // X-2b
             true => collect_in_steps(task, self, inode, transaction),
         };
