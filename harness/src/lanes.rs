@@ -72,14 +72,19 @@ pub(crate) fn text(step: &Step, machine: &Machine) -> String {
     }
 }
 
+/// The kind of step that a task makes: a site, or the lock it takes.
+pub(crate) fn kind_text(event: &Event, machine: &Machine) -> String {
+    let lock = match event.access {
+        Access::Acquire => machine.lock_name(event.object.kind),
+        _ => None,
+    };
+    lock.map_or(event.site.name().to_string(), |lock| format!("+{lock}"))
+}
+
 /// What a task does, in words.
 pub(crate) fn event_text(event: &Event, machine: &Machine) -> String {
     let object = event.object;
-    let lock = match event.access {
-        Access::Acquire => machine.lock_name(object.kind),
-        _ => None,
-    };
-    let what = lock.map_or(event.site.name().to_string(), |lock| format!("+{lock}"));
+    let what = kind_text(event, machine);
     match object.b {
         u64::MAX => format!("{what} {}", object.a),
         _ => format!("{what} {}:{}", object.a, object.b),

@@ -3,18 +3,19 @@
 //! A stack does not tell bugs of interleavings and power cuts apart, and neither do bytes. A
 //! signature says what is broken, where and how if that is known, by which program, with what that
 //! is not usual, and by which interruption, loss and path. Minimizing leads findings of one bug to
-//! one program; what happens while it runs counts only if it follows from the program, as it does
-//! if a search found it.
+//! one program and to the first schedule that shows it. Two bugs should never have one signature;
+//! which signatures are of one bug, [triage](crate::triage) tells.
 
 use crate::execution::{Executed, Executor};
 use crate::finding::Finding;
+use crate::lanes;
 use crate::program::options::{Group, KNOBS, WORKERS};
 use crate::program::{self, CutSpec, Direction, Program, Rest};
 use crate::target::PowerTarget;
 use machine::disk::Op;
-use machine::{Access, DeviceId, Moment, Preemption, StepKind};
+use machine::{Access, Actor, DeviceId, Moment, Preemption, StepKind, TaskId};
 use oracle::operation::Operation;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What a violation takes, beside its program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Circumstances {
     pub interrupted: Vec<String>,
     /// What was last written to the blocks that the medium lost, sorted.
     pub lost: Vec<String>,
-    /// A digest of the steps that were made, each of a kind counted once, but for locks: the way
+    /// A digest of the kinds of step that each task of the program made, in their order: the way
     /// through the code, which two bugs with the same consequence do not share.
     pub path: Option<String>,
 }
@@ -45,35 +46,42 @@ impl Circumstances {
             let name = names.get(usize::from(it.task.0));
             program.tasks.iter().any(|task| Some(&task.name) == name)
         });
-        let step = |it: &Preemption| match (it.event.access, it.event.object.kind) {
-            (Access::Acquire, kind) => {
-                let lock = executor.machine().lock_name(kind);
-                lock.map_or(it.event.site.name().to_string(), |lock| format!("+{lock}"))
-            }
-            _ => it.event.site.name().to_string(),
-        };
+        let step = |it: &Preemption| lanes::kind_text(&it.event, executor.machine());
         let interrupted = of_program.map(step).collect();
         let lost = cut.map_or_else(Vec::new, |cut| lost(executor, cut));
-        let start = if program.tasks.is_empty() { Moment(0) } else { executed.setup_end };
-        Circumstances { interrupted, lost, path: path(executor, start, end) }
+        let path = match program.tasks.is_empty() {
+            true => path(executor, &names[..names.len().min(1)], Moment(0), end),
+            false => {
+                let tasks: Vec<String> = program.tasks.iter().map(|it| it.name.clone()).collect();
+                path(executor, &tasks, executed.setup_end, end)
+            }
+        };
+        Circumstances { interrupted, lost, path }
     }
 }
 
-/// The path between two moments of the last execution; none without a step that has a name.
-fn path(executor: &Executor<impl PowerTarget>, start: Moment, end: Moment) -> Option<String> {
-    let trace = executor.machine().trace();
-    let steps = trace.iter().filter(|step| (start..=end).contains(&step.moment));
-    let sites: BTreeSet<&str> = steps
-        .filter_map(|step| match step.what {
-            StepKind::Event(event) if event.access != Access::Acquire => Some(event.site.name()),
-            _ => None,
-        })
-        .collect();
-    let mut hasher = blake3::Hasher::new();
-    for site in sites {
-        hasher.update(site.as_bytes()).update(b"\n");
+/// The path of some tasks between two moments of the last execution, whichever is named first; none
+/// if no step has a name.
+fn path(
+    executor: &Executor<impl PowerTarget>,
+    tasks: &[String],
+    start: Moment,
+    end: Moment,
+) -> Option<String> {
+    let (machine, names) = (executor.machine(), executor.task_names());
+    let mut paths: BTreeMap<TaskId, String> = BTreeMap::new();
+    let mut is_named = false;
+    for step in machine.trace().iter().filter(|step| (start..=end).contains(&step.moment)) {
+        let (Actor::Task(id), StepKind::Event(event)) = (step.actor, step.what) else { continue };
+        if names.get(usize::from(id.0)).is_some_and(|name| tasks.contains(name)) {
+            is_named |= event.access != Access::Acquire;
+            paths.entry(id).or_default().extend([&lanes::kind_text(&event, machine), "\n"]);
+        }
     }
-    (hasher.count() > 0).then(|| hasher.finalize().to_hex()[..8].to_string())
+    let mut paths: Vec<String> = paths.into_values().collect();
+    paths.sort_unstable();
+    let digest = || blake3::hash(paths.join("\n").as_bytes()).to_hex()[..8].to_string();
+    is_named.then(digest)
 }
 
 /// What was last written to each block that shows something older at a cut of the last execution,

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod pairs;
+mod schedules;
 
 use super::{Exit, Failure, bar, interruptible, print_json, say};
 use crate::campaign::{self, Options};
@@ -18,6 +19,7 @@ use clap::{Args, value_parser};
 use comfy_table::Table;
 use engine::defects::{Defect, Family};
 use pairs::Pairs;
+use schedules::{Again, Schedules};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -55,6 +57,9 @@ pub struct Arguments {
     /// And see how often findings of two defects, both switched on, are taken for one bug.
     #[arg(long, requires = "minimize", conflicts_with = "markdown")]
     pairs: bool,
+    /// And minimize each finding again, from as many other schedules of the program that showed it.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "minimize")]
+    schedules: u64,
     /// Print the table of docs/defects.md.
     #[arg(long)]
     markdown: bool,
@@ -89,6 +94,9 @@ struct Minimized {
     minimal_tasks: Option<usize>,
     minimal_operations: Option<usize>,
     minimize_seconds: f64,
+    /// What other schedules of the same program led to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again: Option<Again>,
     #[serde(skip)]
     finding: Option<Finding>,
 }
@@ -136,6 +144,9 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Exit, Failure> {
     if arguments.minimize && !json {
         say(Agreement::of(&rows).to_string().trim_end());
     }
+    if arguments.schedules > 0 && !json {
+        say(Schedules::of(&rows).to_string().trim_end());
+    }
     if arguments.pairs && !json {
         say(Pairs::of(&rows, jobs, &stop).to_string().trim_end());
     }
@@ -160,7 +171,9 @@ fn measured(
     };
     let mut report = campaign::run(&options, stop, &mut |_, _| {});
     let minimized = match report.findings.first_mut() {
-        Some(kept) if arguments.minimize => Some(minimized(defect, &mut kept.finding)),
+        Some(kept) if arguments.minimize => {
+            Some(minimized(defect, &mut kept.finding, arguments.schedules))
+        }
         _ => None,
     };
     let first = report.findings.first();
@@ -214,10 +227,12 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
     Ok(chosen)
 }
 
-/// Minimizes a finding, and compares it with what is known.
-fn minimized(defect: Defect, finding: &mut Finding) -> Minimized {
+/// Minimizes a finding, and compares it with what is known, and with what other schedules lead to.
+fn minimized(defect: Defect, finding: &mut Finding, schedules: u64) -> Minimized {
+    let mut session = Session::default();
+    let again = (schedules > 0).then(|| Again::of(&mut session, finding, schedules));
     let clock = Stopwatch::start();
-    *finding = campaign::smallest(&mut Session::default(), finding.clone());
+    *finding = campaign::smallest(&mut session, finding.clone());
     let known = known::smallest(defect.name());
     Minimized {
         key: finding.wrong.key(),
@@ -228,6 +243,7 @@ fn minimized(defect: Defect, finding: &mut Finding) -> Minimized {
         minimal_tasks: known.map(|size| size.tasks),
         minimal_operations: known.map(|size| size.operations),
         minimize_seconds: clock.seconds(),
+        again,
     }
 }
 

@@ -19,14 +19,16 @@ use oracle::operation::BLOCK_BYTES;
 
 impl<T: PowerTarget> Search<'_, T> {
     /// The plainest program that small changes lead to. What `after` demands of the operations that
-    /// are there means nothing of others: with it, a program stays as it is.
-    pub(super) fn canonical_program(&mut self) {
+    /// are there means nothing of others: with it, a program stays as it is. Tells if it became
+    /// another.
+    pub(super) fn canonical_program(&mut self, how: Thoroughness) -> bool {
         if !self.best.program.after.is_empty() {
-            return;
+            return false;
         }
+        let first = self.size();
         while self.best.program.operation_count() <= SMALL_OPERATIONS_MAX && !self.spent() {
             let names_cause = self.best.wrong.names_cause();
-            let changed = TO_PLAINER.into_iter().any(|it| self.plainer(it, Thoroughness::Random))
+            let changed = TO_PLAINER.into_iter().any(|it| self.plainer(it, how))
                 || names_cause && self.plainer(with_fewer_and_others, Thoroughness::Calm)
                 || self.plainer(in_less_space, Thoroughness::Explored)
                 || self.plainer(in_plainer_order, Thoroughness::Explored);
@@ -35,6 +37,7 @@ impl<T: PowerTarget> Search<'_, T> {
             }
         }
         self.rename();
+        self.size() != first
     }
 
     /// Tries the changes that lead down; tells if one showed the same.

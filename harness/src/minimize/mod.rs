@@ -24,7 +24,6 @@ use crate::explore::{self, Bounds};
 use crate::finding::{self, Finding, Taken};
 use crate::program::{ChooserKind, Program, Schedule};
 use crate::session::Session;
-use crate::signature::Circumstances;
 use crate::target::PowerTarget;
 use machine::disk::{Limits, TornPolicy};
 use rustc_hash::FxHashSet;
@@ -42,7 +41,7 @@ pub struct Effort {
     pub random_schedules: u32,
     /// Schedules explored for a small candidate that random ones do not show.
     pub explored_schedules: u32,
-    /// Schedules explored for the fewest preemptions, in the end.
+    /// Schedules explored for the fewest preemptions, at most twice.
     pub last_schedules: u32,
 }
 
@@ -56,7 +55,7 @@ impl Default for Effort {
 impl Effort {
     /// Executions at most in all.
     pub fn executions_max(&self) -> u64 {
-        3 * u64::from(self.executions) + 2 * u64::from(self.last_schedules)
+        4 * u64::from(self.executions) + 5 * u64::from(self.last_schedules)
     }
 }
 
@@ -112,17 +111,19 @@ pub fn minimize(
     search.shrink_program(Thoroughness::Explored);
     let exhausted = search.spent();
     search.executions_max = search.executions.saturating_add(2 * effort.executions);
-    search.canonical_program();
-    let follows = search.fewest_preemptions() || search.best.program.is_sequential();
-    search.reset_machine();
-    search.calm_schedule();
+    search.canonical_program(Thoroughness::Random);
+    search.canonical_schedule();
+    // What failed with the schedule that there was may show the violation with this one.
+    search.executions_max = search.executions.saturating_add(effort.executions);
+    let smaller = search.shrink_program(Thoroughness::Nearby);
+    if search.canonical_program(Thoroughness::Nearby) || smaller {
+        search.canonical_schedule();
+    }
+    let exhausted = exhausted || search.spent();
+    search.executions_max = search.executions.saturating_add(effort.last_schedules);
     search.interrupt_early();
     search.lose_less();
-    let (exhausted, executions) = (exhausted || search.spent(), search.executions);
-    let mut finding = search.best;
-    if !follows {
-        finding.circumstances = Circumstances::default();
-    }
+    let (finding, executions) = (search.best, search.executions);
     session.look_for(None);
     Minimized { finding, executions, exhausted }
 }
@@ -138,6 +139,8 @@ enum Thoroughness {
     Stubborn,
     /// And with every schedule of one preemption, up to a number.
     Explored,
+    /// With the recorded schedule, and with those near it.
+    Nearby,
 }
 
 impl<'a, T: PowerTarget> Search<'a, T> {
@@ -225,6 +228,7 @@ impl<'a, T: PowerTarget> Search<'a, T> {
             Thoroughness::Explored => {
                 self.try_explored(candidate, 1, self.effort.explored_schedules)
             }
+            Thoroughness::Nearby => self.try_schedule(candidate) || self.try_nearby(candidate),
         }
     }
 
@@ -251,14 +255,18 @@ impl<'a, T: PowerTarget> Search<'a, T> {
         if candidate.is_sequential() {
             return false;
         }
-        let mut other = candidate.clone();
-        other.schedule = None;
+        let more = if candidate.operation_count() <= SMALL_OPERATIONS_MAX { 2 } else { 1 };
+        self.try_dice(candidate, self.effort.random_schedules * more * times)
+    }
+
+    /// Runs a program with its tasks in turn, and then with some random schedules.
+    fn try_dice(&mut self, candidate: &Program, schedules: u32) -> bool {
+        let mut other = Program { schedule: None, ..candidate.clone() };
         other.machine.chooser = ChooserKind::RoundRobin;
         if self.try_schedule(&other) {
             return true;
         }
-        let more = if candidate.operation_count() <= SMALL_OPERATIONS_MAX { 2 } else { 1 };
-        (0..self.effort.random_schedules * more * times).any(|seed| {
+        (0..schedules).any(|seed| {
             other.machine.chooser = match seed % 3 {
                 0 => ChooserKind::Random,
                 1 => ChooserKind::Pct,

@@ -1,23 +1,54 @@
 //! What makes a schedule and a crash state simpler: fewest preemptions, fewest moves, least lost.
 
-use super::Search;
+use super::{SMALL_OPERATIONS_MAX, Search};
 use crate::program::{Move, Program, Schedule};
 use crate::target::PowerTarget;
 
 /// Preemptions within which a schedule is searched for.
 const PREEMPTIONS_MAX: u32 = 2;
+/// Random schedules tried where that finds none.
+const LAST_DICE: u32 = 300;
+
+/// Moves of a schedule near which others are tried.
+const NEARBY_MOVES_MAX: usize = 24;
+/// Steps by which a move is made longer.
+const NEARBY: [i32; 6] = [1, -1, 2, -2, 4, -4];
 
 impl<T: PowerTarget> Search<'_, T> {
-    /// The first schedule with the fewest preemptions, if a search finds one: it depends on the
-    /// program alone, not on how the finding began. Tells whether one was found.
-    pub(super) fn fewest_preemptions(&mut self) -> bool {
+    /// The first schedule with the fewest preemptions, if a search finds one, or else the first of
+    /// some random ones: it depends on the program alone, not on how the finding began.
+    pub(super) fn canonical_schedule(&mut self) {
         let program = self.best.program.clone();
         self.executions_max = self.executions.saturating_add(2 * self.effort.last_schedules);
-        self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules)
+        if !self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules) {
+            self.try_dice(&program, LAST_DICE);
+        }
+        self.reset_machine();
+        self.calm_schedule();
+    }
+
+    /// Runs a small program with its recorded schedule, in which one move is a little longer or
+    /// shorter: what was changed made a task's way longer or shorter.
+    pub(super) fn try_nearby(&mut self, candidate: &Program) -> bool {
+        let moves = candidate.schedule.as_ref().map_or(0, |schedule| schedule.moves.len());
+        if candidate.operation_count() > SMALL_OPERATIONS_MAX || moves > NEARBY_MOVES_MAX {
+            return false;
+        }
+        let all = (0..moves).flat_map(|index| NEARBY.map(|steps| (index, steps)));
+        all.into_iter().any(|(index, more)| {
+            let mut nearby = candidate.clone();
+            let schedule = nearby.schedule.as_mut().expect("it has moves");
+            let Move::Run { steps, .. } = &mut schedule.moves[index] else { return false };
+            let Some(changed) = steps.checked_add_signed(more).filter(|steps| *steps > 0) else {
+                return false;
+            };
+            *steps = changed;
+            self.try_schedule(&nearby)
+        })
     }
 
     /// Fewer switches: no preemption at all, or without one of the moves.
-    pub(super) fn calm_schedule(&mut self) {
+    fn calm_schedule(&mut self) {
         let mut candidate = self.best.program.clone();
         candidate.schedule = Some(Schedule::default());
         if self.try_schedule(&candidate) {
@@ -52,7 +83,7 @@ impl<T: PowerTarget> Search<'_, T> {
     }
 
     /// A recorded schedule needs no dice.
-    pub(super) fn reset_machine(&mut self) {
+    fn reset_machine(&mut self) {
         let mut candidate = self.best.program.clone();
         candidate.machine = Program::default().machine;
         if candidate.machine != self.best.program.machine {

@@ -17,8 +17,9 @@ const ROUNDS_MAX: u32 = 8;
 const PAIRED_OPERATIONS_MAX: usize = 8;
 
 impl<T: PowerTarget> Search<'_, T> {
-    /// All passes over the program, until a round changes nothing.
-    pub(super) fn shrink_program(&mut self, how: Thoroughness) {
+    /// All passes over the program, until a round changes nothing; tells if any did.
+    pub(super) fn shrink_program(&mut self, how: Thoroughness) -> bool {
+        let first = self.size();
         for _ in 0..ROUNDS_MAX {
             let before = self.size();
             self.drop_tasks(how);
@@ -39,10 +40,11 @@ impl<T: PowerTarget> Search<'_, T> {
                 break;
             }
         }
+        self.size() != first
     }
 
     /// The program without its schedule, to tell whether anything changed.
-    fn size(&self) -> String {
+    pub(super) fn size(&self) -> String {
         let mut bare = crate::explore::bare(&self.best.program);
         bare.comments.clear();
         bare.machine = Program::default().machine;
