@@ -82,11 +82,13 @@ pub(crate) fn log_changes(
     if inode.has_datasum() {
         task.site(&CSUMS, object, Access::Write)?;
         for found in logged() {
-            match &found.ordered {
-                Some(ordered) => log_digests(task, fs, ordered, log, &found.range)?,
-                None if !copy_csums(task, fs, inode, log, &found.range)? => return Ok(false),
-                None => {}
-            }
+            let Some(ordered) = &found.ordered else {
+                if !copy_csums(task, fs, inode, log, &found.range)? {
+                    return Ok(false);
+                }
+                continue;
+            };
+            log_digests(task, fs, ordered, log, &found.range)?;
         }
     }
 

@@ -24,6 +24,8 @@ use smallvec::SmallVec;
 use std::rc::{Rc, Weak};
 
 static COUNT: Site = Site::new("dread.count");
+static COUNT_LATE: Site = Site::new("dread.count-late");
+static LOOK: Site = Site::new("writeback.count");
 static END: Site = Site::new("writeback.check-size");
 
 impl Fs {
@@ -173,7 +175,7 @@ impl Fs {
             return Ok(0);
         }
         let count = inode.direct_reads.get();
-        task.site(&COUNT, Object::new(kind::INODE, inode.ino.0, 5), Access::Read)?;
+        task.site(&LOOK, Object::new(kind::INODE, inode.ino.0, 5), Access::Read)?;
         Ok(count)
     }
 
@@ -189,15 +191,16 @@ impl Fs {
 
     /// i_dio_count of a direct read, raised before its flush or after it.
     pub(super) fn count_read(&self, task: &Task, iocb: &Iocb, is_flushed: bool) -> Result<()> {
-        let counts = match is_flushed {
-            true => self.defects().has(Defect::DioCountAfterFlush),
+        let (site, counts) = match is_flushed {
+            true => (&COUNT_LATE, self.defects().has(Defect::DioCountAfterFlush)),
             false => {
-                self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
-                    || self.defects().has(Defect::DioCountCheckedBeforePageLock)
+                let counts = self.defects().has(Defect::MkwriteCountCheckBeforeDirty)
+                    || self.defects().has(Defect::DioCountCheckedBeforePageLock);
+                (&COUNT, counts)
             }
         };
         if counts {
-            task.site(&COUNT, Object::new(kind::INODE, iocb.inode().ino.0, 5), Access::Write)?;
+            task.site(site, Object::new(kind::INODE, iocb.inode().ino.0, 5), Access::Write)?;
             iocb.count();
         }
         Ok(())
