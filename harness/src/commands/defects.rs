@@ -11,7 +11,7 @@ use crate::finding::Finding;
 use crate::jobs;
 use crate::known;
 use crate::minimize::Effort;
-use crate::program::{Comment, Place};
+use crate::program::{Comment, Place, Program};
 use crate::session::Session;
 use crate::triage::Known;
 use agreement::Agreement;
@@ -22,6 +22,7 @@ use pairs::Pairs;
 use schedules::{Again, Schedules};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
 /// Which defects, and for how long.
@@ -71,7 +72,10 @@ struct Row {
     seed: u64,
     family: &'static str,
     source: &'static str,
+    /// Whether something was found that is not found without the defect.
     found: bool,
+    /// Whether what was found is a bug of the engine itself.
+    shown_without: bool,
     kind: Option<String>,
     guarantee: Option<String>,
     programs: u64,
@@ -177,6 +181,7 @@ fn measured(
         _ => None,
     };
     let first = report.findings.first();
+    let shown_without = first.is_some_and(|kept| is_shown_without(&kept.finding));
     let program = first.map(|kept| &kept.finding.program);
     let file = match (first, &arguments.out) {
         (Some(kept), Some(folder)) if arguments.seeds == 1 => {
@@ -192,7 +197,8 @@ fn measured(
         seed,
         family: defect.family().name(),
         source: defect.description().source,
-        found: first.is_some(),
+        found: first.is_some() && !shown_without,
+        shown_without,
         kind: first.map(|kept| kept.finding.wrong.kind.clone()),
         guarantee: first.map(|kept| format!("G-{}", kept.finding.wrong.guarantee)),
         programs: first.map_or(report.stats.programs, |kept| kept.program + 1),
@@ -202,6 +208,14 @@ fn measured(
         minimized,
         file,
     })
+}
+
+/// Whether a finding is shown with its schedule and cut while no defect is on: then it is a bug of
+/// the engine itself.
+fn is_shown_without(finding: &Finding) -> bool {
+    let clean = Program { defects: Vec::new(), expect: None, ..finding.program.clone() };
+    let shown = Session::default().replay(&Rc::new(clean));
+    shown.is_ok_and(|shown| shown.first().is_some())
 }
 
 fn chosen(arguments: &Arguments) -> Result<Vec<Defect>, Failure> {
@@ -306,7 +320,8 @@ fn print_markdown(rows: &[Row]) {
     say("| --- | --- | --- | --- | ---: | ---: |");
     for row in rows {
         let found = match (&row.kind, &row.guarantee) {
-            (Some(kind), Some(guarantee)) => format!("{kind}, {guarantee}"),
+            (Some(kind), Some(guarantee)) if row.found => format!("{kind}, {guarantee}"),
+            (Some(kind), _) => format!("{kind}, without the defect, too"),
             _ => "not found".to_string(),
         };
         say(&format!(
@@ -327,7 +342,11 @@ fn print_text(rows: &[Row]) {
     table.set_header(header);
     let number = |count: Option<usize>| count.map_or(String::new(), |count| count.to_string());
     for row in rows {
-        let found = row.kind.clone().unwrap_or_else(|| "MISSED".to_string());
+        let found = match &row.kind {
+            None => "MISSED".to_string(),
+            Some(kind) if row.found => kind.clone(),
+            Some(kind) => format!("{kind} WITHOUT IT, TOO"),
+        };
         let mut cells = vec![
             row.name.to_string(),
             row.seed.to_string(),
@@ -347,6 +366,12 @@ fn print_text(rows: &[Row]) {
     say(&table.to_string());
     let found = rows.iter().filter(|row| row.found).count();
     say(&format!("{found} of {} found", rows.len()));
+    let own = rows.iter().filter(|row| row.shown_without).count();
+    if own > 0 {
+        say(&format!(
+            "{own} of what was found is shown without the defect, too: see to these first"
+        ));
+    }
     let minimized = || rows.iter().filter_map(|row| row.minimized.as_ref().map(|it| (row, it)));
     if is_minimized {
         let small = minimized().filter(|(row, it)| it.is_small(row.operations, row.tasks));
@@ -360,5 +385,20 @@ fn print_text(rows: &[Row]) {
             times[times.len() / 2],
             times[times.len() - 1],
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::strict;
+
+    #[test]
+    fn what_takes_its_defect_is_not_shown_without() {
+        let file = "../corpus/regress/defects/isize-before-dio-complete.pf";
+        let text = std::fs::read_to_string(file).expect("it is there");
+        let program = Rc::new(strict(&text).expect("it is a program"));
+        let shown = Session::default().replay(&program).expect("it is executable");
+        assert!(!is_shown_without(shown.first().expect("it is found")));
     }
 }
