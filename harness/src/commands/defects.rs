@@ -74,7 +74,7 @@ struct Row {
     source: &'static str,
     /// Whether something was found that is not found without the defect.
     found: bool,
-    /// Whether what was found is a bug of the engine itself.
+    /// Whether what was found is a bug of the engine or of the oracle.
     shown_without: bool,
     kind: Option<String>,
     guarantee: Option<String>,
@@ -211,7 +211,7 @@ fn measured(
 }
 
 /// Whether a finding is shown with its schedule and cut while no defect is on: then it is a bug of
-/// the engine itself.
+/// the engine or of the oracle.
 fn is_shown_without(finding: &Finding) -> bool {
     let clean = Program { defects: Vec::new(), expect: None, ..finding.program.clone() };
     let shown = Session::default().replay(&Rc::new(clean));
