@@ -6,7 +6,7 @@
 
 use crate::cuts::{Plan, Totals};
 use crate::finding::Finding;
-use crate::program::Program;
+use crate::program::{ChooserKind, Program};
 use crate::session::{Session, Shown};
 use crate::target::PowerTarget;
 use machine::Chooser;
@@ -265,6 +265,18 @@ pub(crate) fn bare(program: &Program) -> Program {
     let mut program = program.clone();
     program.schedule = None;
     program.cut = None;
+    program
+}
+
+/// A program without what a finding adds, whose schedule dice take: random, PCT and POS in turn.
+pub(crate) fn with_dice(program: &Program, seed: u64) -> Program {
+    let mut program = bare(program);
+    program.machine.seed = seed;
+    program.machine.chooser = match seed % 3 {
+        0 => ChooserKind::Random,
+        1 => ChooserKind::Pct,
+        _ => ChooserKind::Pos,
+    };
     program
 }
 

@@ -266,15 +266,7 @@ impl<'a, T: PowerTarget> Search<'a, T> {
         if self.try_schedule(&other) {
             return true;
         }
-        (0..schedules).any(|seed| {
-            other.machine.chooser = match seed % 3 {
-                0 => ChooserKind::Random,
-                1 => ChooserKind::Pct,
-                _ => ChooserKind::Pos,
-            };
-            other.machine.seed = u64::from(seed);
-            self.try_schedule(&other)
-        })
+        (0..schedules).any(|seed| self.try_schedule(&explore::with_dice(candidate, seed.into())))
     }
 
     /// Explores a small program for the violation, within a number of preemptions and of schedules.

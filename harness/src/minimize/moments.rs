@@ -20,7 +20,8 @@ impl<T: PowerTarget> Search<'_, T> {
     pub(super) fn canonical_schedule(&mut self) {
         let program = self.best.program.clone();
         self.executions_max = self.executions.saturating_add(2 * self.effort.last_schedules);
-        if !self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules) {
+        let found = self.try_explored(&program, PREEMPTIONS_MAX, self.effort.last_schedules);
+        if !found && !program.is_sequential() {
             self.try_dice(&program, LAST_DICE);
         }
         self.reset_machine();

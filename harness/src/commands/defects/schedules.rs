@@ -6,9 +6,9 @@
 use super::Row;
 use crate::campaign;
 use crate::cuts::Plan;
+use crate::explore;
 use crate::finding::Finding;
 use crate::minimize::Effort;
-use crate::program::{ChooserKind, Program};
 use crate::session::Session;
 use crate::triage::Known;
 use serde::Serialize;
@@ -52,19 +52,7 @@ fn shown_by(session: &mut Session, finding: &Finding, seed: u64) -> Option<Findi
     let key = finding.wrong.key();
     session.look_for(Some(&key));
     let shown = (0..TRIES).find_map(|attempt| {
-        let mut program = Program {
-            schedule: None,
-            cut: None,
-            expect: None,
-            choices: Vec::new(),
-            ..finding.program.clone()
-        };
-        program.machine.seed = seed * TRIES + attempt;
-        program.machine.chooser = match attempt % 3 {
-            0 => ChooserKind::Random,
-            1 => ChooserKind::Pct,
-            _ => ChooserKind::Pos,
-        };
+        let program = explore::with_dice(&finding.program, seed * TRIES + attempt);
         let shown = session.run(&Rc::new(program), &Plan::campaign(), seed).ok()?;
         shown.with_key(&key).cloned()
     });
@@ -117,17 +105,11 @@ impl fmt::Display for Schedules {
 mod tests {
     use super::*;
     use crate::commands::defects::Minimized;
-    use crate::program::strict;
+    use crate::commands::defects::tests::finding_of_corpus;
 
     #[test]
     fn schedules_of_one_program_lead_to_one_bug() {
-        let file = "../corpus/regress/defects/isize-before-dio-complete.pf";
-        let text = std::fs::read_to_string(file).expect("it is there");
-        let program = Rc::new(strict(&text).expect("it is a program"));
-        let mut session = Session::default();
-        let shown = session.replay(&program).expect("it is executable");
-        let finding = shown.first().expect("it is found");
-        let again = Again::of(&mut session, finding, 3);
+        let again = Again::of(&mut Session::default(), &finding_of_corpus(), 3);
         assert_eq!(again, Again { schedules: 3, signatures: 1, bugs: 1 });
     }
 
