@@ -1,10 +1,10 @@
 //! The smallest program that is known for each defect, to measure minimizing by.
 //!
 //! They are the "minimal program" column of the dossier of the races (§6), with what it leaves
-//! unsaid: files are created, mappings made, and a setup of its own ends with `sync`. Operations
-//! are separated by `;`, the setup from the tasks and these from each other by `|`. Nothing that
-//! generates, executes or minimizes programs reads this table; it must never be used to find
-//! anything.
+//! unsaid: files are created, mappings made of what is there, nodes that are let go of were read,
+//! and a setup of its own ends with `sync`. Operations are separated by `;`, the setup from the
+//! tasks and these from each other by `|`. Nothing that generates, executes or minimizes programs
+//! reads this table; it must never be used to find anything.
 
 /// How large a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ const SMALLEST: &[(&str, &str)] = &[
     ("eb-dirty-check-before-bit", "node read | node modify | node reclaim"),
     ("eb-dirty-bit-before-check", "node read | node modify | node reclaim"),
     ("eb-release-ignores-dirty", "node modify; node reclaim; commit"),
-    ("eb-release-check-then-clear-unlocked", "| node modify | node reclaim"),
+    ("eb-release-check-then-clear-unlocked", "node read | node modify | node reclaim"),
     ("eb-dirty-to-writeback-gap", "node modify | node write | node reclaim"),
     ("eb-writeback-cleared-before-io-pages",
         "| node modify; node write | node modify; node write"),
@@ -58,8 +58,8 @@ const SMALLEST: &[(&str, &str)] = &[
     ("eb-stale-free-race", "| node new | node read"),
     ("eb-attach-private-unlocked", "| node read | node read | node reclaim"),
     ("eb-write-error-evicted", "node modify; node write; node reclaim; commit"),
-    ("eb-lookup-zero-ref", "| node read | node reclaim"),
-    ("eb-no-refs-lock", "| node modify | node reclaim"),
+    ("eb-lookup-zero-ref", "node read | node read | node reclaim"),
+    ("eb-no-refs-lock", "node read | node modify | node reclaim"),
     // Family remap.
     ("dedupe-page-lock-order", "create f; create g; sync | dedupe f g | dedupe g f"),
     ("dedupe-src-iolock-shared",
@@ -117,7 +117,7 @@ const SMALLEST: &[(&str, &str)] = &[
     ("truncate-size-last", "create f; write f; mmap m f; sync | truncate f | store m"),
     ("fault-around-unlocked",
         "create f; write f; mmap m f; load m; sync | punch f | load m; load m"),
-    ("dio-gup-waits-own-oe", "create f; mmap m f; dwrite f from m"),
+    ("dio-gup-waits-own-oe", "create f; write f; mmap m f; dwrite f from m"),
     ("punch-no-invalidate-lock",
         "create f; write f; create g; mmap m f; sync | punch f | store m; write g; wb g; wb f"),
     ("punch-unlock-before-extent-free",

@@ -2,9 +2,10 @@
 //! they are minimized again. Adding a case is adding an entry.
 
 use harness::campaign::smallest;
+use harness::cuts::Plan;
 use harness::finding::Finding;
 use harness::minimize::{Effort, meet};
-use harness::program::{AfterLine, Content, Kind, kind, strict};
+use harness::program::{AfterLine, ChooserKind, Content, Kind, kind, strict};
 use harness::session::Session;
 use std::rc::Rc;
 
@@ -62,6 +63,32 @@ fn findings_of_one_bug_end_as_one() {
         let again = smallest(&mut Session::default(), ended[0].clone());
         assert_eq!(again.text(), ended[0].text(), "{defect}: what is smallest stays as it is");
     }
+}
+
+#[test]
+fn where_a_finding_ends_does_not_depend_on_its_schedule() {
+    let text = "powerfail 1\ndefect punch-no-invalidate-lock\nsetup\n  create f\n  write f 0 8K\n  \
+                mmap m f 0 8K\ntask a\n  punch f 0 4K\n  read f 4K 4K\ntask b\n  load m 4K 4K\n  \
+                store m 0 4K\n";
+    let mut session = Session::default();
+    let mut shown: Vec<Finding> = Vec::new();
+    for seed in 1000..1200 {
+        let mut program = strict(text).expect("it is a program");
+        (program.machine.seed, program.machine.chooser) = (seed, ChooserKind::Random);
+        let run = session.run(&Rc::new(program), &Plan::campaign(), seed).expect("it can be run");
+        let found = run.first().cloned();
+        shown.extend(
+            found.filter(|found| {
+                shown.iter().all(|it| it.program.schedule != found.program.schedule)
+            }),
+        );
+    }
+    let key = shown.first().expect("it is found").wrong.key();
+    shown.retain(|found| found.wrong.key() == key);
+    assert!(shown.len() > 2, "{} schedules show {key}", shown.len());
+    let ended: Vec<String> =
+        shown[..3].iter().map(|found| smallest(&mut session, found.clone()).text()).collect();
+    assert_eq!([&ended[0]; 2], [&ended[1], &ended[2]]);
 }
 
 /// Smallest programs of one bug, between which no change leads that is always for the better.

@@ -33,8 +33,13 @@ pub const DEFECTS: &str = "POWERFAIL_DEFECTS";
 pub const INTERLEAVING_COUNTERS: &str = "POWERFAIL_INTERLEAVING_COUNTERS";
 
 /// Executions that minimizing may cost: the time limit of libFuzzer is near.
-const EFFORT: Effort =
-    Effort { executions: 2000, random_schedules: 6, explored_schedules: 100, last_schedules: 500 };
+const EFFORT: Effort = Effort {
+    executions: 2000,
+    random_schedules: 6,
+    explored_schedules: 100,
+    last_schedules: 500,
+    descents: 1,
+};
 
 /// One process of the target.
 pub struct PowerCut {

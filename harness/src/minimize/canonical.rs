@@ -91,7 +91,7 @@ impl<T: PowerTarget> Search<'_, T> {
 
 /// The order of programs: fewest operations, tasks and knobs; the most usual kinds of operation, in
 /// the most usual order; then the plainest numbers.
-fn plainness(program: &Program) -> impl Ord + use<> {
+pub(super) fn plainness(program: &Program) -> impl Ord + use<> {
     let operations = || program.operations().map(|(_, _, operation)| split(operation));
     let ranks: Vec<usize> = operations().map(|(kind, _)| rank(kind)).collect();
     let unusual = |knob: &&crate::program::options::Knob| {

@@ -3,17 +3,19 @@
 //! Delta debugging on the structure: first the program (`operations`: tasks, operations, names,
 //! knobs, kinds and arguments), then what makes findings of one bug end alike (`canonical`, by
 //! `changes`), then the schedule and what the medium lost (`moments`). What is simpler than what is
-//! fixed in tables (`simpler`). And whether two findings that are minimized are one bug
-//! (`meeting`).
+//! fixed in tables (`simpler`). One way down may end early, so there may be several (`descents`).
+//! And whether two findings that are minimized are one bug (`meeting`).
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
-//! is deterministic in the finding; and the result never has more operations. It must never know
-//! what is tested, nor which defect is on.
+//! is deterministic in the finding, and does not depend on its schedule where random ones show the
+//! same; and the result never has more operations. It must never know what is tested, nor which
+//! defect is on.
 //!
 //! [`Wrong::key`]: crate::verdict::Wrong::key
 
 mod canonical;
 mod changes;
+mod descents;
 mod meeting;
 mod moments;
 mod operations;
@@ -30,6 +32,7 @@ use rustc_hash::FxHashSet;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 
+pub use descents::minimize;
 pub use meeting::meet;
 
 /// How much is tried.
@@ -43,19 +46,23 @@ pub struct Effort {
     pub explored_schedules: u32,
     /// Schedules explored for the fewest preemptions, at most twice.
     pub last_schedules: u32,
+    /// Ways down at most, each from another schedule, for a program that stays large.
+    pub descents: u32,
 }
 
 impl Default for Effort {
     fn default() -> Self {
         let (random_schedules, explored_schedules, last_schedules) = (9, 250, 1500);
-        Effort { executions: 6000, random_schedules, explored_schedules, last_schedules }
+        let (executions, descents) = (6000, 3);
+        Effort { executions, random_schedules, explored_schedules, last_schedules, descents }
     }
 }
 
 impl Effort {
     /// Executions at most in all.
     pub fn executions_max(&self) -> u64 {
-        4 * u64::from(self.executions) + 5 * u64::from(self.last_schedules)
+        let of_one = 4 * u64::from(self.executions) + 5 * u64::from(self.last_schedules);
+        of_one * u64::from(self.descents) + u64::from(descents::TRIES)
     }
 }
 
@@ -90,42 +97,6 @@ struct Search<'a, T> {
     /// Executions after which no more is tried.
     executions_max: u32,
     progress: &'a mut dyn FnMut(u32),
-}
-
-/// Minimizes a finding; `progress` is told of the executions made.
-pub fn minimize(
-    session: &mut Session<impl PowerTarget>,
-    finding: &Finding,
-    effort: Effort,
-    progress: &mut dyn FnMut(u32),
-) -> Minimized {
-    session.look_for(Some(&finding.wrong.key()));
-    let mut search = Search::new(session, finding, effort, progress);
-    // Its own schedule once more, for the choices of each operation.
-    search.try_schedule(&finding.program);
-    search.shrink_program(Thoroughness::Random);
-    if search.best.program.operation_count() > SMALL_OPERATIONS_MAX {
-        search.shrink_program(Thoroughness::Stubborn);
-    }
-    // What dice miss in a small program, a search does not.
-    search.shrink_program(Thoroughness::Explored);
-    let exhausted = search.spent();
-    search.executions_max = search.executions.saturating_add(2 * effort.executions);
-    search.canonical_program(Thoroughness::Random);
-    search.canonical_schedule();
-    // What failed with the schedule that there was may show the violation with this one.
-    search.executions_max = search.executions.saturating_add(effort.executions);
-    let smaller = search.shrink_program(Thoroughness::Nearby);
-    if search.canonical_program(Thoroughness::Nearby) || smaller {
-        search.canonical_schedule();
-    }
-    let exhausted = exhausted || search.spent();
-    search.executions_max = search.executions.saturating_add(effort.last_schedules);
-    search.interrupt_early();
-    search.lose_less();
-    let (finding, executions) = (search.best, search.executions);
-    session.look_for(None);
-    Minimized { finding, executions, exhausted }
 }
 
 /// How a changed program is searched for the violation.
