@@ -1,5 +1,5 @@
 //! Ways down: each begins with another schedule of the program, and ends where no change leads
-//! further. The plainest end counts.
+//! further. The plainest end counts, and where two end there are no more.
 //!
 //! Where a way ends depends on the schedule with which it begins, and a finding is the same bug by
 //! whichever schedule it was found. So ways begin with random schedules that depend on the program
@@ -7,6 +7,7 @@
 //! know what a change is.
 
 use super::canonical::plainness;
+use super::operations::text;
 use super::{Effort, Minimized, SMALL_OPERATIONS_MAX, Search, Thoroughness};
 use crate::cuts::Plan;
 use crate::explore;
@@ -20,7 +21,7 @@ use std::rc::Rc;
 pub(super) const TRIES: u32 = 300;
 
 /// Operations of a program that is small enough for one way to be believed.
-const BELIEVED_OPERATIONS_MAX: usize = 4;
+const BELIEVED_OPERATIONS_MAX: usize = 5;
 
 /// Minimizes a finding; `progress` is told of the executions made.
 pub fn minimize(
@@ -44,10 +45,14 @@ pub fn minimize(
         let before = best.executions;
         let other = descend(session, &start, effort, &mut |more| progress(before + more));
         let executions = before + other.executions;
+        let is_same = text(&other.finding.program) == text(&best.finding.program);
         if height(&other.finding) < height(&best.finding) {
             best = other;
         }
         best.executions = executions;
+        if is_same {
+            break;
+        }
     }
     best.executions += seeds.start;
     session.look_for(None);

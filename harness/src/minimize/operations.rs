@@ -3,6 +3,7 @@
 use super::changes::slots;
 use super::simpler::{simpler_fields, simpler_kinds};
 use super::{Search, Thoroughness};
+use crate::explore;
 use crate::finding::{self, Taken};
 use crate::program::options::{Group, KNOBS, WORKERS};
 use crate::program::syntax::{build, split};
@@ -45,10 +46,7 @@ impl<T: PowerTarget> Search<'_, T> {
 
     /// The program without its schedule, to tell whether anything changed.
     pub(super) fn size(&self) -> String {
-        let mut bare = crate::explore::bare(&self.best.program);
-        bare.comments.clear();
-        bare.machine = Program::default().machine;
-        bare.to_string()
+        text(&self.best.program)
     }
 
     fn drop_tasks(&mut self, how: Thoroughness) {
@@ -281,6 +279,14 @@ impl<T: PowerTarget> Search<'_, T> {
             false => self.try_schedule(&candidate),
         }
     }
+}
+
+/// A program as text, without its schedule and what else a finding adds.
+pub(super) fn text(program: &Program) -> String {
+    let mut bare = explore::bare(program);
+    bare.comments.clear();
+    (bare.expect, bare.machine) = (None, Program::default().machine);
+    bare.to_string()
 }
 
 /// The program with the operations of a task at the end of the setup.
