@@ -31,17 +31,18 @@ pub fn minimize(
     progress: &mut dyn FnMut(u32),
 ) -> Minimized {
     session.look_for(Some(&finding.wrong.key()));
-    let (mut seeds, mut own) = (0..TRIES, Some(finding.clone()));
-    let first = start(session, finding, &mut seeds).or_else(|| own.take());
+    let mut seeds = 0..TRIES;
+    let first = start(session, finding, &mut seeds);
+    let mut own = first.is_some().then_some(finding);
     let mut best = descend(session, first.as_ref().unwrap_or(finding), effort, progress);
     for _ in 1..effort.descents {
         let operations = best.finding.program.operation_count();
         if operations <= BELIEVED_OPERATIONS_MAX || finding.program.is_sequential() {
             break;
         }
-        let mut last = || own.take().filter(|_| operations > SMALL_OPERATIONS_MAX);
-        let next = start(session, finding, &mut seeds).or_else(&mut last);
-        let Some(start) = next else { break };
+        let is_large = operations > SMALL_OPERATIONS_MAX;
+        let last = || own.take().filter(|_| is_large).cloned();
+        let Some(start) = start(session, finding, &mut seeds).or_else(last) else { break };
         let before = best.executions;
         let other = descend(session, &start, effort, &mut |more| progress(before + more));
         let executions = before + other.executions;

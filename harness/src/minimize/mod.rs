@@ -8,8 +8,8 @@
 //!
 //! Promises: a candidate counts only if it was run and showed the same [`Wrong::key`]; everything
 //! is deterministic in the finding, and does not depend on its schedule where random ones show the
-//! same; and the result never has more operations. It must never know what is tested, nor which
-//! defect is on.
+//! same and lead to something small; and the result never has more operations. It must never know
+//! what is tested, nor which defect is on.
 //!
 //! [`Wrong::key`]: crate::verdict::Wrong::key
 
