@@ -6,10 +6,10 @@
 //! the signature alone, so that the same bug found again is counted where it was before, and its
 //! program is replaced only by a smaller one.
 //!
-//! Promises: a file is complete or not there at all; what is there is never lost; the page is the
-//! one of the program beside it. The page takes some thousand executions, so it is made when the
-//! program is new, or none is there, and after all else is written. It must never know how a
-//! finding was come by.
+//! Promises: a file is complete or not there at all; what is there is never lost, nor is a count,
+//! if several campaigns add at the same time (`LOCK`); a page is of the program beside it. The page
+//! takes some thousand executions, so it is made when the program is new, or none is there, after
+//! all else is written, and while others may add. It must never know how a finding was come by.
 
 use crate::explain::explain;
 use crate::files::write_whole;
@@ -20,7 +20,7 @@ use crate::report;
 use crate::session::Session;
 use crate::target::PowerTarget;
 use serde::{Deserialize, Serialize};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -35,6 +35,8 @@ const RECORD: &str = "finding.json";
 const ALSO: &str = "also";
 /// Its story, as `powerfail report` draws it; none, if nothing can be told of it.
 const REPORT: &str = "report.html";
+/// The file of the folder that is locked by whoever changes something in it.
+const LOCK: &str = ".lock";
 
 /// When a finding was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,10 +99,12 @@ impl Entry {
     }
 }
 
-/// The name of the directory of a signature.
-pub fn directory_name(signature: &str, finding: &Finding) -> String {
+/// The name of the directory of a signature: the kind of violation, with which it begins, and a
+/// hash. A finding of another kind may be the same bug.
+fn directory_name(signature: &str) -> String {
+    let kind = signature.split(' ').next().unwrap_or_default();
     let hash = blake3::hash(signature.as_bytes()).to_hex();
-    format!("{}-{}", finding.wrong.kind, &hash.as_str()[..10])
+    format!("{kind}-{}", &hash.as_str()[..10])
 }
 
 /// Adds a finding of the bug of a signature, seen `count` times more; returns the path of the
@@ -115,9 +119,10 @@ pub fn add<T: PowerTarget>(
     seen: &Sighting,
     count: u64,
 ) -> io::Result<PathBuf> {
-    let folder = root.join(directory_name(signature, finding));
-    let file = folder.join(PROGRAM);
+    let folder = root.join(directory_name(signature));
+    let (file, page) = (folder.join(PROGRAM), folder.join(REPORT));
     fs::create_dir_all(&folder)?;
+    let locked = lock(root)?;
     let known = read(&folder);
     let mut record = record(signature, finding, seen, count);
     if let Some(known) = &known {
@@ -136,21 +141,42 @@ pub fn add<T: PowerTarget>(
         record = Record { count: record.count, last_seen: record.last_seen, ..known };
     }
     if is_smaller {
+        // The page of another program would lie.
+        remove(&page)?;
         finding.write_as(&folder, PROGRAM)?;
         write_whole(&folder.join(TRACE), &trace::<T>(finding))?;
     }
     let text = serde_json::to_string_pretty(&record).map_err(io::Error::other)?;
     write_whole(&folder.join(RECORD), &(text + "\n"))?;
-    let page = folder.join(REPORT);
-    if is_smaller || !page.exists() {
-        match tell::<T>(&file)? {
-            Some(story) => write_whole(&page, &story)?,
-            // The page of another program would lie.
-            None if page.exists() => fs::remove_file(&page)?,
-            None => {}
+    drop(locked);
+    if !page.exists() {
+        let told = fs::read_to_string(&file)?;
+        if let Some(story) = tell::<T>(&told, &file) {
+            let _locked = lock(root)?;
+            if fs::read_to_string(&file)? == told {
+                write_whole(&page, &story)?;
+            }
         }
     }
     Ok(file)
+}
+
+/// Nobody else changes the folder until this is dropped. Where files cannot be locked, only one
+/// campaign at a time should add to it.
+fn lock(root: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(root.join(LOCK))?;
+    match file.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+        _ => Ok(file),
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A program as it is compared with others: what it does.
@@ -171,10 +197,10 @@ fn keep_other(folder: &Path, program: &Program) -> io::Result<()> {
 }
 
 /// The page of the program of a file; none, if it shows nothing wrong that could be told.
-fn tell<T: PowerTarget>(file: &Path) -> io::Result<Option<String>> {
-    let Ok(program) = program::strict(&fs::read_to_string(file)?) else { return Ok(None) };
-    let story = explain::<T>(&program, &file.display().to_string()).ok().flatten();
-    Ok(story.and_then(|story| report::html(&story).ok()))
+fn tell<T: PowerTarget>(text: &str, file: &Path) -> Option<String> {
+    let program = program::strict(text).ok()?;
+    let story = explain::<T>(&program, &file.display().to_string()).ok().flatten()?;
+    report::html(&story).ok()
 }
 
 /// All findings of a folder, those seen most recently first.
@@ -235,9 +261,11 @@ fn trace<T: PowerTarget>(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs;
     use crate::program::Move;
     use crate::target::engine::EngineTarget;
     use crate::verdict::{Phase, Wrong};
+    use std::sync::atomic::AtomicBool;
 
     fn finding(operations: &str) -> Finding {
         let text = format!("powerfail 1\nsetup\n  create f\ntask a\n{operations}");
@@ -301,6 +329,30 @@ mod tests {
         assert_eq!((record.count, record.operations), (5, 3));
         assert_eq!((&record.first_seen, &record.last_seen), (&sighting(100), &sighting(200)));
         assert_eq!(fs::read_to_string(file).expect("it is there"), one.text());
+    }
+
+    #[test]
+    fn campaigns_that_add_at_the_same_time_lose_no_count() {
+        let root = tempfile::tempdir().expect("there is room");
+        let one = finding("  write f 0 4K\n  fsync f\n");
+        let times: Vec<u64> = (0..100).collect();
+        jobs::in_order(&times, 4, &AtomicBool::new(false), &|_, time| {
+            add_own(root.path(), &one, &sighting(*time), 1).expect("written")
+        });
+        let [entry] = &list(root.path()).expect("it is there")[..] else { panic!("one bug") };
+        assert_eq!(entry.record.count, 100);
+    }
+
+    #[test]
+    fn a_bug_has_one_directory_whatever_it_is_found_as() {
+        let root = tempfile::tempdir().expect("there is room");
+        let one = finding("  write f 0 4K\n  fsync f\n");
+        let mut other = one.clone();
+        other.wrong.kind = "poison".to_string();
+        let add = |finding: &Finding| {
+            add::<EngineTarget>(root.path(), &one.signature(), finding, &sighting(1), 1)
+        };
+        assert_eq!(add(&other).expect("written"), add(&one).expect("written"));
     }
 
     #[test]

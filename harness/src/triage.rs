@@ -5,19 +5,20 @@
 //! of the bug, and the other is one more program that shows it.
 //!
 //! Promises that a finding is taken for a known bug only if that one is still shown here and now,
-//! and that what is new is known from then on, to every worker. It must never know which defect is
-//! on.
+//! and that what is new is known from then on, to every worker, and to campaigns that run at the
+//! same time as soon as it is in the folder that they share. It must never know which defect is on.
 
 use crate::finding::Finding;
-use crate::findings::{self, PROGRAM};
+use crate::findings::{self, Entry, PROGRAM};
 use crate::minimize::{self, Effort};
 use crate::program;
 use crate::session::Session;
 use crate::target::PowerTarget;
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// A bug, by the finding that it was known by first.
 #[derive(Clone, Debug)]
@@ -37,26 +38,26 @@ impl Bug {
 
 /// The bugs that are known.
 #[derive(Debug, Default)]
-pub struct Known(Mutex<Vec<Bug>>);
+pub struct Known {
+    /// The folder of findings, if they are kept in one.
+    root: Option<PathBuf>,
+    bugs: Mutex<Bugs>,
+}
+
+#[derive(Debug, Default)]
+struct Bugs {
+    known: Vec<Bug>,
+    /// The directories that were looked at.
+    seen: BTreeSet<PathBuf>,
+}
 
 impl Known {
-    /// Those of a folder of findings, as far as they are shown here and now. What cannot be read is
-    /// not known.
+    /// Those of a folder of findings, as far as they are shown here and now, and those that others
+    /// add to it. What cannot be read is not known.
     pub fn of_folder<T: PowerTarget>(root: &Path) -> Self {
-        let mut session = Session::<T>::of_target();
-        let entries = findings::list(root).unwrap_or_default();
-        let mut bugs: Vec<Bug> = entries
-            .into_iter()
-            .filter_map(|entry| {
-                let text = fs::read_to_string(entry.folder.join(PROGRAM)).ok()?;
-                let program = Rc::new(program::strict(&text).ok()?);
-                let shown = session.replay(&program).ok()?;
-                let finding = shown.first()?.clone();
-                Some(Bug { signature: entry.record.signature, finding })
-            })
-            .collect();
-        bugs.sort_by(|one, other| one.signature.cmp(&other.signature));
-        Known(Mutex::new(bugs))
+        let known = Known { root: Some(root.to_path_buf()), bugs: Mutex::default() };
+        known.look(&mut Session::<T>::of_target());
+        known
     }
 
     /// The bug that a minimized finding is: one that is known, or a new one, which is known from
@@ -67,19 +68,20 @@ impl Known {
         finding: &Finding,
         effort: Effort,
     ) -> Bug {
+        self.look(session);
         let own = Bug::of(finding);
         let mut compared = 0;
         loop {
             let more = {
-                let mut bugs = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                if let Some(same) = bugs.iter().find(|bug| bug.signature == own.signature) {
+                let known = &mut self.bugs().known;
+                if let Some(same) = known.iter().find(|bug| bug.signature == own.signature) {
                     return same.clone();
                 }
-                if bugs.len() == compared {
-                    bugs.push(own.clone());
+                if known.len() == compared {
+                    known.push(own.clone());
                     return own;
                 }
-                bugs[compared..].to_vec()
+                known[compared..].to_vec()
             };
             compared += more.len();
             let mut meets =
@@ -89,6 +91,37 @@ impl Known {
             }
         }
     }
+
+    /// Looks at what is new in the folder.
+    fn look(&self, session: &mut Session<impl PowerTarget>) {
+        let Some(root) = &self.root else { return };
+        let mut entries = findings::list(root).unwrap_or_default();
+        entries.sort_by(|one, other| one.record.signature.cmp(&other.record.signature));
+        for entry in entries {
+            let signature = entry.record.signature.clone();
+            let is_new = {
+                let bugs = &mut *self.bugs();
+                let is_known = || bugs.known.iter().any(|bug| bug.signature == signature);
+                !is_known() && bugs.seen.insert(entry.folder.clone())
+            };
+            if is_new && let Some(finding) = shown(session, &entry) {
+                self.bugs().known.push(Bug { signature, finding });
+            }
+        }
+    }
+
+    fn bugs(&self) -> MutexGuard<'_, Bugs> {
+        self.bugs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What the program of a directory shows here and now: what it was found as, or else the first.
+fn shown(session: &mut Session<impl PowerTarget>, entry: &Entry) -> Option<Finding> {
+    let text = fs::read_to_string(entry.folder.join(PROGRAM)).ok()?;
+    let program = Rc::new(program::strict(&text).ok()?);
+    let shown = session.replay(&program).ok()?;
+    let suspicion = shown.suspicion.as_ref().filter(|it| it.wrong.kind == entry.record.kind);
+    suspicion.or(shown.first()).cloned()
 }
 
 #[cfg(test)]
@@ -98,7 +131,7 @@ mod tests {
     use crate::target::engine::EngineTarget;
 
     /// What a program shows while a clone of a hole is not logged.
-    fn shown(setup: &str) -> Finding {
+    fn of_setup(setup: &str) -> Finding {
         let text = format!("powerfail 1\ndefect clone-hole-not-logged\nsetup\n{setup}");
         let program = Rc::new(program::strict(&text).expect("it is a program"));
         let shown = Session::<EngineTarget>::of_target().replay(&program);
@@ -106,11 +139,11 @@ mod tests {
     }
 
     fn one() -> Finding {
-        shown("  create f\n  write f 4K 4K\n  clone f 0 to f 4K 4K\n  fsync f\n")
+        of_setup("  create f\n  write f 4K 4K\n  clone f 0 to f 4K 4K\n  fsync f\n")
     }
 
     fn other() -> Finding {
-        shown("  create f\n  write f 0 4K\n  write f 8K 4K\n  clone f 4K to f 0 4K\n  fsync f\n")
+        of_setup("  create f\n  write f 0 4K\n  write f 8K 4K\n  clone f 4K to f 0 4K\n  fsync f\n")
     }
 
     fn place(known: &Known, finding: &Finding) -> String {
@@ -124,6 +157,16 @@ mod tests {
         assert_eq!(place(&known, &one()), one().signature());
         assert_eq!(place(&known, &other()), one().signature());
         assert_ne!(one().signature(), other().signature());
+    }
+
+    #[test]
+    fn what_another_campaign_adds_is_known() {
+        let root = tempfile::tempdir().expect("there is room");
+        let seen = Sighting { seed: None, program: None, unix_seconds: 1 };
+        let known = Known::of_folder::<EngineTarget>(root.path());
+        let signature = one().signature();
+        findings::add::<EngineTarget>(root.path(), &signature, &one(), &seen, 1).expect("written");
+        assert_eq!(place(&known, &other()), signature);
     }
 
     #[test]

@@ -209,12 +209,9 @@ mod tests {
         let finding = programs.filter_map(|program| target.judge(&program)).next();
         target.report(finding.expect("two hundred programs show it"));
         assert!(target.summary.totals.crash_states > 0 && target.summary.programs > 0);
-        let files: Vec<PathBuf> = std::fs::read_dir(folder.path())
-            .expect("the folder is readable")
-            .map(|entry| entry.expect("the entry is readable").path())
-            .collect();
-        let [found] = &files[..] else { panic!("one directory: {files:?}") };
-        let file = &found.join(findings::PROGRAM);
+        let entries = findings::list(folder.path()).expect("the folder is readable");
+        let [found] = &entries[..] else { panic!("one directory: {entries:?}") };
+        let file = &found.folder.join(findings::PROGRAM);
         let program = strict(&std::fs::read_to_string(file).expect("it is readable"));
         let program = program.expect("it is valid");
         let replayed = replay(&mut Session::default(), &program).expect("it is executable");
