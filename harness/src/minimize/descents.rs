@@ -8,7 +8,9 @@
 
 use super::canonical::plainness;
 use super::operations::text;
-use super::{Effort, Minimized, SMALL_OPERATIONS_MAX, Search, Thoroughness};
+use super::{
+    BELIEVED_OPERATIONS_MAX, Effort, Minimized, SMALL_OPERATIONS_MAX, Search, Thoroughness,
+};
 use crate::cuts::Plan;
 use crate::explore;
 use crate::finding::Finding;
@@ -19,9 +21,6 @@ use std::rc::Rc;
 
 /// Random schedules of a program at most, for those with which its ways down begin.
 pub(super) const TRIES: u32 = 300;
-
-/// Operations of a program that is small enough for one way to be believed.
-const BELIEVED_OPERATIONS_MAX: usize = 5;
 
 /// Minimizes a finding; `progress` is told of the executions made.
 pub fn minimize(
@@ -89,6 +88,7 @@ fn descend(
     let mut search = Search::new(session, finding, effort, progress);
     // Its schedule once more, for the choices of each operation.
     search.try_schedule(&finding.program);
+    search.drop_readily();
     search.shrink_program(Thoroughness::Random);
     if search.best.program.operation_count() > SMALL_OPERATIONS_MAX {
         search.shrink_program(Thoroughness::Stubborn);

@@ -80,6 +80,9 @@ pub struct Minimized {
 /// Operations of a program whose schedules are explored, and that is made canonical.
 const SMALL_OPERATIONS_MAX: usize = 12;
 
+/// Operations of a program that is small enough for one way down to be believed.
+const BELIEVED_OPERATIONS_MAX: usize = 5;
+
 /// How many times as many random schedules are tried of a program that stays large.
 const STUBBORNNESS: u32 = 6;
 
@@ -102,6 +105,8 @@ struct Search<'a, T> {
 /// How a changed program is searched for the violation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Thoroughness {
+    /// With the recorded schedule.
+    Recorded,
     /// Without preemptions.
     Calm,
     /// With the recorded schedule, without preemptions, and with a few random schedules.
@@ -193,6 +198,7 @@ impl<'a, T: PowerTarget> Search<'a, T> {
             return false;
         }
         match thoroughness {
+            Thoroughness::Recorded => self.try_schedule(candidate),
             Thoroughness::Calm => self.try_calmly(candidate),
             Thoroughness::Random => self.try_randomly(candidate, 1),
             Thoroughness::Stubborn => self.try_randomly(candidate, STUBBORNNESS),

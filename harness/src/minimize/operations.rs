@@ -2,11 +2,11 @@
 
 use super::changes::slots;
 use super::simpler::{simpler_fields, simpler_kinds};
-use super::{Search, Thoroughness};
+use super::{BELIEVED_OPERATIONS_MAX, Search, Thoroughness};
 use crate::explore;
 use crate::finding::{self, Taken};
 use crate::program::options::{Group, KNOBS, WORKERS};
-use crate::program::syntax::{build, split};
+use crate::program::syntax::{Fields, Kind, build, split};
 use crate::program::{Program, Slot};
 use crate::target::PowerTarget;
 use oracle::operation::{OpId, Operation, PathId};
@@ -17,7 +17,18 @@ const ROUNDS_MAX: u32 = 8;
 /// Operations of tasks of which pairs are tried.
 const PAIRED_OPERATIONS_MAX: usize = 8;
 
+/// Kinds of operation that allocate as much as they are long.
+const WRITES: &[Kind] =
+    &[Kind::Write, Kind::Append, Kind::DirectWrite, Kind::AsyncWrite, Kind::Fallocate];
+
 impl<T: PowerTarget> Search<'_, T> {
+    /// Removes what the recorded schedule can do without, in few executions. What is removed with
+    /// other schedules, one by one, often leaves a place that no smaller program leads to.
+    pub(super) fn drop_readily(&mut self) {
+        self.drop_tasks(Thoroughness::Recorded);
+        self.drop_operations(Thoroughness::Recorded);
+    }
+
     /// All passes over the program, until a round changes nothing; tells if any did.
     pub(super) fn shrink_program(&mut self, how: Thoroughness) -> bool {
         let first = self.size();
@@ -30,6 +41,7 @@ impl<T: PowerTarget> Search<'_, T> {
             if how == Thoroughness::Explored {
                 self.keep_pair();
                 self.simplify_kinds();
+                self.merge_writes();
             }
             if how == Thoroughness::Random {
                 self.drop_after();
@@ -162,6 +174,38 @@ impl<T: PowerTarget> Search<'_, T> {
                 }
             }
         }
+    }
+
+    /// One write instead of two: where a violation takes a certain block to be allocated, it does
+    /// not matter by which operation those before it were.
+    fn merge_writes(&mut self) {
+        let mut index = 0;
+        while let Some(from) = slots(&self.best.program).get(index).copied() {
+            if self.best.program.operation_count() <= BELIEVED_OPERATIONS_MAX {
+                return;
+            }
+            let others = slots(&self.best.program).into_iter().filter(|into| *into != from);
+            let merged: Vec<Program> =
+                others.filter_map(|into| self.with_one_write(from, into)).collect();
+            if !merged.iter().any(|it| self.try_program(it, Thoroughness::Random)) {
+                index += 1;
+            }
+        }
+    }
+
+    /// The best program without a write, and with another one that is longer by as much.
+    fn with_one_write(&self, from: Slot, into: Slot) -> Option<Program> {
+        let write = |slot| {
+            let (kind, fields) = split(self.best.program.operation_at(slot)?);
+            WRITES.contains(&kind).then_some((kind, fields))
+        };
+        let ((_, gone), (kind, fields)) = (write(from)?, write(into)?);
+        let longer = Fields { len: fields.len + gone.len, ..fields };
+        let mut program = self.without(&[self.best.program.number_at(from)]);
+        *program.operation_mut(into)? = build(kind, &longer);
+        program.remove_operation(from);
+        program.fixup();
+        Some(program)
     }
 
     fn drop_after(&mut self) {
