@@ -19,6 +19,9 @@ use std::rc::Rc;
 /// Schedules tried of one seed for one that shows the finding.
 const TRIES: u64 = 60;
 
+/// The first of them: far from those with which minimizing begins, or all would begin alike.
+const FIRST: u64 = 1_000_000;
+
 /// What other schedules led to.
 #[derive(Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Again {
@@ -52,7 +55,7 @@ fn shown_by(session: &mut Session, finding: &Finding, seed: u64) -> Option<Findi
     let key = finding.wrong.key();
     session.look_for(Some(&key));
     let shown = (0..TRIES).find_map(|attempt| {
-        let program = explore::with_dice(&finding.program, seed * TRIES + attempt);
+        let program = explore::with_dice(&finding.program, FIRST + seed * TRIES + attempt);
         let shown = session.run(&Rc::new(program), &Plan::campaign(), seed).ok()?;
         shown.with_key(&key).cloned()
     });
