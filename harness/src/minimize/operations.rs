@@ -373,3 +373,39 @@ pub(super) fn with_one_file(program: &Program, from: usize, into: usize) -> Prog
     program.fixup();
     program
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Effort;
+    use super::*;
+    use crate::finding::Finding;
+    use crate::program;
+    use crate::session::Session;
+    use crate::target::engine::EngineTarget;
+    use crate::verdict::{Phase, Wrong};
+
+    #[test]
+    fn one_write_is_as_long_as_two() {
+        let of = |setup: &str| {
+            let text = format!("powerfail 1\nsetup\n  create f\n{setup}  fsync f\n");
+            program::strict(&text).expect("it is right")
+        };
+        let wrong = Wrong {
+            kind: "lost-data".to_string(),
+            guarantee: 11,
+            cause: String::new(),
+            message: String::new(),
+            phase: Phase::Recovered,
+        };
+        let two = Finding::of(of("  write f 0 4K\n  dwrite f 4K 8K\n"), &wrong);
+        let mut session = Session::<EngineTarget>::of_target();
+        let mut progress = |_| {};
+        let search = Search::new(&mut session, &two, Effort::default(), &mut progress);
+        let one = |from, into| search.with_one_write(Slot::Setup(from), Slot::Setup(into));
+        let is =
+            |merged: Option<Program>, setup| merged.is_some_and(|it| text(&it) == text(&of(setup)));
+        assert!(is(one(1, 2), "  dwrite f 4K 12K\n"));
+        assert!(is(one(2, 1), "  write f 0 12K\n"));
+        assert!(one(1, 3).is_none() && one(3, 1).is_none(), "fsync writes nothing");
+    }
+}
