@@ -100,7 +100,7 @@ impl Entry {
 }
 
 /// The name of the directory of a signature: the kind of violation, with which it begins, and a
-/// hash. A finding of another kind may be the same bug.
+/// hash.
 fn directory_name(signature: &str) -> String {
     let kind = signature.split(' ').next().unwrap_or_default();
     let hash = blake3::hash(signature.as_bytes()).to_hex();
@@ -150,15 +150,20 @@ pub fn add<T: PowerTarget>(
     write_whole(&folder.join(RECORD), &(text + "\n"))?;
     drop(locked);
     if !page.exists() {
-        let told = fs::read_to_string(&file)?;
-        if let Some(story) = tell::<T>(&told, &file) {
-            let _locked = lock(root)?;
-            if fs::read_to_string(&file)? == told {
-                write_whole(&page, &story)?;
-            }
-        }
+        write_page::<T>(root, &file, &page)?;
     }
     Ok(file)
+}
+
+/// Writes the page of a program, unless another one is there when it is made.
+fn write_page<T: PowerTarget>(root: &Path, file: &Path, page: &Path) -> io::Result<()> {
+    let told = fs::read_to_string(file)?;
+    let Some(story) = tell::<T>(&told, file) else { return Ok(()) };
+    let _locked = lock(root)?;
+    if fs::read_to_string(file)? == told {
+        write_whole(page, &story)?;
+    }
+    Ok(())
 }
 
 /// Nobody else changes the folder until this is dropped. Where files cannot be locked, only one
@@ -341,18 +346,6 @@ mod tests {
         });
         let [entry] = &list(root.path()).expect("it is there")[..] else { panic!("one bug") };
         assert_eq!(entry.record.count, 100);
-    }
-
-    #[test]
-    fn a_bug_has_one_directory_whatever_it_is_found_as() {
-        let root = tempfile::tempdir().expect("there is room");
-        let one = finding("  write f 0 4K\n  fsync f\n");
-        let mut other = one.clone();
-        other.wrong.kind = "poison".to_string();
-        let add = |finding: &Finding| {
-            add::<EngineTarget>(root.path(), &one.signature(), finding, &sighting(1), 1)
-        };
-        assert_eq!(add(&other).expect("written"), add(&one).expect("written"));
     }
 
     #[test]

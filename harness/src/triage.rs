@@ -115,13 +115,14 @@ impl Known {
     }
 }
 
-/// What the program of a directory shows here and now: what it was found as, or else the first.
+/// What the program of a directory shows here and now, if that is what it was found as: it may show
+/// other things, too, which are findings of their own.
 fn shown(session: &mut Session<impl PowerTarget>, entry: &Entry) -> Option<Finding> {
     let text = fs::read_to_string(entry.folder.join(PROGRAM)).ok()?;
     let program = Rc::new(program::strict(&text).ok()?);
     let shown = session.replay(&program).ok()?;
-    let suspicion = shown.suspicion.as_ref().filter(|it| it.wrong.kind == entry.record.kind);
-    suspicion.or(shown.first()).cloned()
+    let mut both = [shown.finding, shown.suspicion].into_iter().flatten();
+    both.find(|finding| finding.wrong.kind == entry.record.kind)
 }
 
 #[cfg(test)]
@@ -167,6 +168,23 @@ mod tests {
         let signature = one().signature();
         findings::add::<EngineTarget>(root.path(), &signature, &one(), &seen, 1).expect("written");
         assert_eq!(place(&known, &other()), signature);
+    }
+
+    #[test]
+    fn a_directory_is_of_what_it_was_found_as() {
+        let text = "powerfail 1\ndefect super-no-preflush\nsetup\n  create f\n  sync\n";
+        let program = Rc::new(program::strict(text).expect("it is a program"));
+        let shown = Session::<EngineTarget>::of_target().replay(&program);
+        let shown = shown.expect("it is executable");
+        let (found, suspected) = (shown.finding.expect("found"), shown.suspicion.expect("seen"));
+        let root = tempfile::tempdir().expect("there is room");
+        let seen = Sighting { seed: None, program: None, unix_seconds: 1 };
+        let signature = suspected.signature();
+        findings::add::<EngineTarget>(root.path(), &signature, &suspected, &seen, 1)
+            .expect("written");
+        let known = Known::of_folder::<EngineTarget>(root.path());
+        assert_eq!(place(&known, &found), found.signature());
+        assert_eq!(place(&known, &suspected), signature);
     }
 
     #[test]

@@ -22,8 +22,8 @@ const WRITES: &[Kind] =
     &[Kind::Write, Kind::Append, Kind::DirectWrite, Kind::AsyncWrite, Kind::Fallocate];
 
 impl<T: PowerTarget> Search<'_, T> {
-    /// Removes what the recorded schedule can do without, in few executions. What is removed with
-    /// other schedules, one by one, often leaves a place that no smaller program leads to.
+    /// Removes what the recorded schedule can do without, in few executions: what it keeps is then
+    /// tried with other schedules.
     pub(super) fn drop_readily(&mut self) {
         self.drop_tasks(Thoroughness::Recorded);
         self.drop_operations(Thoroughness::Recorded);
